@@ -1,0 +1,1 @@
+//! Boots the appliance images and diskless devices in QEMU on a virtual LAN; knows the images only from outside.

@@ -1,0 +1,1 @@
+//! The only crate that touches the machine: one module for each tool it drives.
