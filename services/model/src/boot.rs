@@ -1,0 +1,162 @@
+//! One boot of one device: what it was given, and the iSCSI exports that follow from all boots together.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    desired::{BootMode, Desired, Device, tree},
+    name::{BootId, Dataset, DeviceName, Iqn, Snapshot},
+};
+
+/// A secret: shown as `***` wherever it is printed, written out only by serde into the agent's own root-only file.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself; call it where it leaves for the one who may know it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How an initiator and a target prove themselves to each other (CHAP both ways, RFC 3720, 11.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chap {
+    /// The initiator's user.
+    pub user: String,
+    /// The initiator's password; LIO and open-iscsi take 12 to 16 characters from everybody.
+    pub password: Secret,
+    /// The target's user.
+    pub target_user: String,
+    /// The target's password; it must differ from the initiator's.
+    pub target_password: Secret,
+}
+
+/// One boot of one device, from the script that iPXE got until the next one. Kept on disk, so that a restarted server exports
+/// the same objects with the same secrets and devices that run go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// Names this boot in every log line and event.
+    pub id: BootId,
+    /// The generation it boots.
+    pub generation: u32,
+    /// The mode it boots in.
+    pub boot_mode: BootMode,
+    /// Its secrets.
+    pub chap: Chap,
+}
+
+/// The newest boot of each device.
+pub type Boots = BTreeMap<DeviceName, Boot>;
+
+/// What a LUN shows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backing {
+    /// A snapshot, read-only.
+    Snapshot(Snapshot),
+    /// A zvol, writable.
+    Zvol(Dataset),
+}
+
+impl Backing {
+    /// The block device.
+    pub fn device_path(&self) -> String {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.device_path(),
+            Self::Zvol(dataset) => dataset.device_path(),
+        }
+    }
+
+    /// The dataset that has to exist.
+    pub fn dataset(&self) -> &Dataset {
+        match self {
+            Self::Snapshot(snapshot) => &snapshot.dataset,
+            Self::Zvol(dataset) => dataset,
+        }
+    }
+
+    /// Whether initiators may only read.
+    pub fn read_only(&self) -> bool {
+        matches!(self, Self::Snapshot(_))
+    }
+}
+
+/// One iSCSI target with one LUN, number 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The target's name.
+    pub target: Iqn,
+    /// What LUN 0 shows.
+    pub backing: Backing,
+    /// The LUN's serial number (VPD page 80h): the same on every server that holds the object.
+    pub serial: String,
+    /// Who may log in, each with its own secrets.
+    pub acls: BTreeMap<Iqn, Chap>,
+}
+
+/// The exports that the document and the boots ask for.
+///
+/// A generation, a device's clone or a vDisk is exported when a boot needs it, to that boot's initiator alone: without a
+/// boot nothing is exported.
+pub fn exports(desired: &Desired, boots: &Boots) -> BTreeMap<Iqn, Export> {
+    let mut exports: BTreeMap<Iqn, Export> = BTreeMap::new();
+    for device in &desired.devices {
+        let Some(boot) = boots.get(&device.name) else { continue };
+        let initiator = Iqn::initiator(&device.name);
+        for (target, backing) in wanted(desired, device, boot) {
+            let serial = serial(&target);
+            exports
+                .entry(target.clone())
+                .or_insert_with(|| Export { target, backing, serial, acls: BTreeMap::new() })
+                .acls
+                .insert(initiator.clone(), boot.chap.clone());
+        }
+    }
+    exports
+}
+
+fn wanted(desired: &Desired, device: &Device, boot: &Boot) -> Vec<(Iqn, Backing)> {
+    let mut wanted = Vec::new();
+    if let Some(pool) = desired.group(&device.group).and_then(|group| desired.pool_of(group)) {
+        wanted.push(match boot.boot_mode {
+            BootMode::Overlay => (
+                Iqn::generation(&device.group, boot.generation),
+                Backing::Snapshot(tree::generation(pool, &device.group, boot.generation)),
+            ),
+            BootMode::Ephemeral | BootMode::Persistent => {
+                (Iqn::device(&device.name), Backing::Zvol(tree::device(pool, &device.name)))
+            }
+        });
+    }
+    for used in &device.vdisks {
+        if let Some(vdisk) = desired.vdisk(&used.vdisk) {
+            wanted.push((
+                Iqn::vdisk(&vdisk.name),
+                Backing::Zvol(tree::vdisk(&vdisk.pool, &vdisk.name)),
+            ));
+        }
+    }
+    wanted
+}
+
+/// A serial number made of the object's name, so that every server gives the same one: FNV-1a in 64 bits, which is stable
+/// across versions of the toolchain as `std`'s hasher is not.
+fn serial(target: &Iqn) -> String {
+    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("cd{:016x}", target.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, fnv))
+}

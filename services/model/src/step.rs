@@ -1,0 +1,262 @@
+//! Steps: the only changes that the agent makes to a machine. Each names the resource that it changes and those that have to
+//! be sound for it to make sense, so that a failure stays with its resource.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    boot::Export,
+    desired::{Layout, Source},
+    name::{
+        BootId, Dataset, DeviceName, Iqn, Mac, Mark, NetworkName, PoolName, Snapshot, VolumeName,
+    },
+    observed::GenerationId,
+};
+
+/// One change to the machine. Doing it twice is harmless.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Brings an interface to these addresses, and up.
+    SetLink {
+        /// Its permanent address.
+        mac: Mac,
+        /// Addresses to add.
+        add: BTreeSet<Ipv4Net>,
+        /// Addresses to take away.
+        remove: BTreeSet<Ipv4Net>,
+    },
+    /// Imports a pool by its number.
+    ImportPool {
+        /// Its name.
+        pool: PoolName,
+        /// Its number.
+        guid: u64,
+    },
+    /// Makes a pool on whole disks.
+    CreatePool {
+        /// Its name.
+        pool: PoolName,
+        /// How the disks are joined.
+        layout: Layout,
+        /// Paths of the disks.
+        disks: Vec<String>,
+        /// Of these, the ones whose foreign data the document allows to be destroyed.
+        overwrite: Vec<String>,
+    },
+    /// Makes a folder of the tree.
+    CreateFolder {
+        /// Where.
+        dataset: Dataset,
+        /// Its mark.
+        mark: Mark,
+        /// Whether files are kept in it, so that it has to be mounted.
+        mounted: bool,
+    },
+    /// Makes a thin zvol.
+    CreateZvol {
+        /// Where.
+        dataset: Dataset,
+        /// Its mark.
+        mark: Mark,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// Makes a zvol larger.
+    Grow {
+        /// Which.
+        dataset: Dataset,
+        /// The new size.
+        size_bytes: u64,
+    },
+    /// Starts to fill a volume in the background; a snapshot `@p1` is made when it is whole.
+    StartImport {
+        /// The volume.
+        volume: VolumeName,
+        /// Its zvol.
+        dataset: Dataset,
+        /// Where fetched files are kept.
+        files: Dataset,
+        /// What to read.
+        source: Source,
+    },
+    /// Takes a snapshot.
+    TakeSnapshot(Snapshot),
+    /// Clones a snapshot.
+    Clone {
+        /// Of what.
+        origin: Snapshot,
+        /// Where.
+        dataset: Dataset,
+        /// Its mark.
+        mark: Mark,
+    },
+    /// Makes the device nodes of a zvol's snapshots show.
+    ShowSnapshots(Dataset),
+    /// Rolls clones back to their `@clean` and notes the boot for which it was done, all in one transaction group where the
+    /// machine can.
+    MakeNew(BTreeMap<Dataset, BootId>),
+    /// Destroys a dataset and its snapshots. It must carry this mark at that moment.
+    Destroy {
+        /// Which.
+        dataset: Dataset,
+        /// Its mark.
+        mark: Mark,
+    },
+    /// Starts to read kernel and initrd out of a generation in the background.
+    StartExtraction {
+        /// Which.
+        generation: GenerationId,
+        /// Its snapshot.
+        snapshot: Snapshot,
+        /// Where they go.
+        files: Dataset,
+    },
+    /// Takes an iSCSI target down, its sessions included.
+    Unexport(Iqn),
+    /// Brings an iSCSI target to this state without disturbing the sessions of initiators whose ACL stays as it is.
+    Export {
+        /// The target.
+        export: Export,
+        /// Addresses to listen on, with ports.
+        portals: BTreeSet<std::net::SocketAddrV4>,
+    },
+    /// Writes dnsmasq's configuration and restarts it.
+    ConfigureDhcp(DhcpConfig),
+    /// Stops dnsmasq.
+    StopDhcp,
+}
+
+/// What dnsmasq shall do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpConfig {
+    /// One for each served network.
+    pub networks: Vec<DhcpNetwork>,
+}
+
+/// What dnsmasq shall do on one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpNetwork {
+    /// The network's name, used as dnsmasq's tag.
+    pub name: NetworkName,
+    /// The kernel's name of the interface.
+    pub interface: String,
+    /// This server's address.
+    pub server: Ipv4Net,
+    /// The default gateway to tell devices.
+    pub gateway: Option<Ipv4Addr>,
+    /// The name servers to tell devices.
+    pub dns: Vec<Ipv4Addr>,
+    /// The domain to tell devices.
+    pub domain: Option<String>,
+    /// First and last address for unknown machines; absent is proxy mode.
+    pub range: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// The devices' own addresses.
+    pub hosts: Vec<DhcpHost>,
+}
+
+/// A device as DHCP knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpHost {
+    /// Its cards.
+    pub macs: Vec<Mac>,
+    /// Its host name.
+    pub name: DeviceName,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// Something that can fail by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resource {
+    /// An interface.
+    Link(Mac),
+    /// A pool.
+    Pool(String),
+    /// A dataset, its snapshots included.
+    Dataset(Dataset),
+    /// An iSCSI target.
+    Target(Iqn),
+    /// The boot files of a generation.
+    BootFiles(GenerationId),
+    /// dnsmasq.
+    Dhcp,
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Link(mac) => write!(f, "interface {mac}"),
+            Self::Pool(pool) => write!(f, "pool {pool}"),
+            Self::Dataset(dataset) => write!(f, "dataset {dataset}"),
+            Self::Target(iqn) => write!(f, "target {iqn}"),
+            Self::BootFiles(generation) => write!(f, "boot files of {generation}"),
+            Self::Dhcp => f.write_str("dnsmasq"),
+        }
+    }
+}
+
+impl Step {
+    /// What the step changes; a failure of the step is a failure of these.
+    pub fn changes(&self) -> Vec<Resource> {
+        match self {
+            Self::SetLink { mac, .. } => vec![Resource::Link(*mac)],
+            Self::ImportPool { pool, .. } | Self::CreatePool { pool, .. } => {
+                vec![Resource::Pool(pool.to_string())]
+            }
+            Self::CreateFolder { dataset, .. }
+            | Self::CreateZvol { dataset, .. }
+            | Self::Grow { dataset, .. }
+            | Self::StartImport { dataset, .. }
+            | Self::Clone { dataset, .. }
+            | Self::ShowSnapshots(dataset)
+            | Self::Destroy { dataset, .. } => vec![Resource::Dataset(dataset.clone())],
+            Self::TakeSnapshot(snapshot) => vec![Resource::Dataset(snapshot.dataset.clone())],
+            Self::MakeNew(clones) => clones.keys().cloned().map(Resource::Dataset).collect(),
+            Self::StartExtraction { generation, .. } => {
+                vec![Resource::BootFiles(generation.clone())]
+            }
+            Self::Unexport(target) => vec![Resource::Target(target.clone())],
+            Self::Export { export, .. } => vec![Resource::Target(export.target.clone())],
+            Self::ConfigureDhcp(_) | Self::StopDhcp => vec![Resource::Dhcp],
+        }
+    }
+
+    /// What has to be sound before the step makes sense, beside what it changes.
+    pub fn needs(&self) -> Vec<Resource> {
+        let parent = |dataset: &Dataset| match dataset.parent() {
+            Some(parent) if parent.parent().is_some() => Resource::Dataset(parent),
+            _ => Resource::Pool(dataset.pool().to_owned()),
+        };
+        match self {
+            Self::SetLink { .. }
+            | Self::ImportPool { .. }
+            | Self::CreatePool { .. }
+            | Self::Unexport(_)
+            | Self::ConfigureDhcp(_)
+            | Self::StopDhcp => vec![],
+            Self::CreateFolder { dataset, .. } | Self::CreateZvol { dataset, .. } => {
+                vec![parent(dataset)]
+            }
+            Self::Grow { .. } | Self::TakeSnapshot(_) | Self::ShowSnapshots(_) => vec![],
+            Self::StartImport { files, .. } => vec![Resource::Dataset(files.clone())],
+            Self::Clone { origin, dataset, .. } => {
+                vec![parent(dataset), Resource::Dataset(origin.dataset.clone())]
+            }
+            Self::MakeNew(_) => vec![],
+            Self::Destroy { .. } => vec![],
+            Self::StartExtraction { snapshot, files, .. } => {
+                vec![Resource::Dataset(snapshot.dataset.clone()), Resource::Dataset(files.clone())]
+            }
+            Self::Export { export, .. } => {
+                vec![Resource::Dataset(export.backing.dataset().clone())]
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What the agent says about itself: status and events, as its API and `ctl` print them.
+
+use std::net::Ipv4Addr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{BootId, DeviceName, Mac};
+
+/// A moment in the boot of a device.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootStep {
+    /// iPXE asked for its script, and the device was provisioned.
+    Script,
+    /// The kernel was fetched.
+    Kernel,
+    /// The initrd was fetched.
+    Initrd,
+    /// The initrd runs and reached the server.
+    Network,
+    /// Its root file system is mounted.
+    Root,
+    /// It is up.
+    Up,
+    /// It can't go on.
+    Failed,
+}
+
+/// Something that happened; numbered from 1 in each life of the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Its number.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A device's boot reached a step.
+    Boot {
+        /// The device.
+        device: DeviceName,
+        /// The boot.
+        boot: BootId,
+        /// The step.
+        step: BootStep,
+        /// What the device says of it.
+        message: String,
+    },
+    /// A machine that is not known asked to boot.
+    Discovered(Discovered),
+    /// A resource failed, or is sound again.
+    Resource {
+        /// Which, in words.
+        resource: String,
+        /// Why it failed; absent when it is sound again.
+        failure: Option<String>,
+    },
+    /// A document came into force.
+    Applied {
+        /// Its generation number.
+        generation: u64,
+    },
+    /// The machine is as the document wants it.
+    Converged {
+        /// The document's generation number.
+        generation: u64,
+    },
+}
+
+/// A machine that asked to boot and is not known yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Discovered {
+    /// The card it asked from.
+    pub mac: Mac,
+    /// SMBIOS system UUID.
+    #[serde(default)]
+    pub uuid: String,
+    /// SMBIOS serial number.
+    #[serde(default)]
+    pub serial: String,
+    /// SMBIOS manufacturer.
+    #[serde(default)]
+    pub manufacturer: String,
+    /// SMBIOS product.
+    #[serde(default)]
+    pub product: String,
+    /// iPXE's `buildarch`.
+    #[serde(default)]
+    pub arch: String,
+    /// iPXE's `platform`: `pcbios` or `efi`.
+    #[serde(default)]
+    pub platform: String,
+    /// The address it asked from.
+    pub address: Option<Ipv4Addr>,
+    /// When it asked first, in milliseconds since 1970.
+    pub first_seen_ms: u64,
+    /// When it asked last.
+    pub last_seen_ms: u64,
+}
