@@ -1,6 +1,9 @@
 //! One boot of one device: what it was given, and the iSCSI exports that follow from all boots together.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddrV4,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,6 +66,9 @@ pub struct Boot {
 /// The newest boot of each device.
 pub type Boots = BTreeMap<DeviceName, Boot>;
 
+/// The port that iSCSI targets listen on (RFC 3720, 13).
+pub const ISCSI_PORT: u16 = 3260;
+
 /// What a LUN shows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -109,28 +115,40 @@ pub struct Export {
     pub acls: BTreeMap<Iqn, Chap>,
 }
 
+/// An export that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The target.
+    pub export: Export,
+    /// Where it listens: this server's address in each network that a device uses it from.
+    pub portals: BTreeSet<SocketAddrV4>,
+}
+
 /// The exports that the document and the boots ask for.
 ///
 /// A generation, a device's clone or a vDisk is exported when a boot needs it, to that boot's initiator alone: without a
 /// boot nothing is exported.
-pub fn exports(desired: &Desired, boots: &Boots) -> BTreeMap<Iqn, Export> {
-    let mut exports: BTreeMap<Iqn, Export> = BTreeMap::new();
+pub fn exports(desired: &Desired, boots: &Boots) -> BTreeMap<Iqn, Wanted> {
+    let mut exports: BTreeMap<Iqn, Wanted> = BTreeMap::new();
     for device in &desired.devices {
         let Some(boot) = boots.get(&device.name) else { continue };
-        let initiator = Iqn::initiator(&device.name);
-        for (target, backing) in wanted(desired, device, boot) {
-            let serial = serial(&target);
-            exports
-                .entry(target.clone())
-                .or_insert_with(|| Export { target, backing, serial, acls: BTreeMap::new() })
-                .acls
-                .insert(initiator.clone(), boot.chap.clone());
+        let portal = desired
+            .network(&device.network)
+            .map(|network| SocketAddrV4::new(network.address.addr(), ISCSI_PORT));
+        for (target, backing) in backings(desired, device, boot) {
+            let entry = exports.entry(target.clone()).or_insert_with(|| {
+                let serial = serial(&target);
+                let export = Export { target, backing, serial, acls: BTreeMap::new() };
+                Wanted { export, portals: BTreeSet::new() }
+            });
+            entry.export.acls.insert(Iqn::initiator(&device.name), boot.chap.clone());
+            entry.portals.extend(portal);
         }
     }
     exports
 }
 
-fn wanted(desired: &Desired, device: &Device, boot: &Boot) -> Vec<(Iqn, Backing)> {
+fn backings(desired: &Desired, device: &Device, boot: &Boot) -> Vec<(Iqn, Backing)> {
     let mut wanted = Vec::new();
     if let Some(pool) = desired.group(&device.group).and_then(|group| desired.pool_of(group)) {
         wanted.push(match boot.boot_mode {

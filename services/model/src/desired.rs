@@ -21,6 +21,9 @@ pub struct Desired {
     /// The server's own name; absent leaves the seed file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerName>,
+    /// The interface that the panel reaches the server by; absent leaves the seed file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management: Option<Management>,
     /// Pools to make or import.
     #[serde(default)]
     pub pools: Vec<Pool>,
@@ -46,6 +49,20 @@ pub struct Desired {
     /// disappears from the document is kept and reported: only this list takes data away.
     #[serde(default)]
     pub destroy: Vec<Mark>,
+}
+
+/// The server's own address, apart from the networks that it serves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Management {
+    /// The interface; it may be a netboot interface too.
+    pub interface: Interface,
+    /// The address with the prefix length.
+    #[schemars(with = "String")]
+    pub address: Ipv4Net,
+    /// The server's default gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
 }
 
 /// A ZFS pool on disks of the server.
@@ -257,7 +274,6 @@ pub enum OnFailure {
 
 /// What a device does with a vDisk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct VdiskUse {
     /// The vDisk.
     pub vdisk: VdiskName,
@@ -311,7 +327,6 @@ pub struct Menu {
 
 /// A line of a menu.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct MenuEntry {
     /// What it says.
     pub label: String,

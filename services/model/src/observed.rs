@@ -155,6 +155,8 @@ pub struct DatasetState {
     pub origin: Option<Snapshot>,
     /// The boot for which an ephemeral clone was made new last (`org.clusterducks:boot`).
     pub boot: Option<BootId>,
+    /// Whether it is mounted; never true of a zvol.
+    pub mounted: bool,
     /// Whether the device nodes of its snapshots show (`snapdev=visible`).
     pub snapdev_visible: bool,
     /// Bytes that it alone uses.
@@ -200,6 +202,11 @@ pub enum Job {
         /// Bytes in all, when known.
         total_bytes: Option<u64>,
         /// What an import reads, so that a changed source is started anew.
+        source: Option<Source>,
+    },
+    /// It is done; an import's snapshot is still to be taken.
+    Done {
+        /// What an import read.
         source: Option<Source>,
     },
     /// It failed, and is tried again after a pause or when the document changes.

@@ -30,6 +30,8 @@ pub enum Step {
         add: BTreeSet<Ipv4Net>,
         /// Addresses to take away.
         remove: BTreeSet<Ipv4Net>,
+        /// The default gateway to set through it; absent leaves the routes as they are.
+        gateway: Option<Ipv4Addr>,
     },
     /// Imports a pool by its number.
     ImportPool {
@@ -58,6 +60,8 @@ pub enum Step {
         /// Whether files are kept in it, so that it has to be mounted.
         mounted: bool,
     },
+    /// Mounts the file system of a folder.
+    Mount(Dataset),
     /// Makes a thin zvol.
     CreateZvol {
         /// Where.
@@ -216,6 +220,7 @@ impl Step {
             | Self::StartImport { dataset, .. }
             | Self::Clone { dataset, .. }
             | Self::ShowSnapshots(dataset)
+            | Self::Mount(dataset)
             | Self::Destroy { dataset, .. } => vec![Resource::Dataset(dataset.clone())],
             Self::TakeSnapshot(snapshot) => vec![Resource::Dataset(snapshot.dataset.clone())],
             Self::MakeNew(clones) => clones.keys().cloned().map(Resource::Dataset).collect(),
@@ -244,13 +249,16 @@ impl Step {
             Self::CreateFolder { dataset, .. } | Self::CreateZvol { dataset, .. } => {
                 vec![parent(dataset)]
             }
-            Self::Grow { .. } | Self::TakeSnapshot(_) | Self::ShowSnapshots(_) => vec![],
+            Self::Grow { .. }
+            | Self::TakeSnapshot(_)
+            | Self::ShowSnapshots(_)
+            | Self::Mount(_)
+            | Self::MakeNew(_)
+            | Self::Destroy { .. } => vec![],
             Self::StartImport { files, .. } => vec![Resource::Dataset(files.clone())],
             Self::Clone { origin, dataset, .. } => {
                 vec![parent(dataset), Resource::Dataset(origin.dataset.clone())]
             }
-            Self::MakeNew(_) => vec![],
-            Self::Destroy { .. } => vec![],
             Self::StartExtraction { snapshot, files, .. } => {
                 vec![Resource::Dataset(snapshot.dataset.clone()), Resource::Dataset(files.clone())]
             }
