@@ -2,3 +2,5 @@
 
 pub mod cmd;
 pub mod files;
+pub mod seam;
+pub mod sim;

@@ -1,0 +1,335 @@
+//! A simulated machine: a product mode (`clusterducks-agent --sim`) and what the laws of planning are tested on. It behaves
+//! like the tools do, refusals included; it never touches the machine that it runs on.
+
+use std::collections::BTreeSet;
+
+use model::{
+    desired::ImageFormat,
+    name::{Dataset, Iqn, Mark, PoolName, Snapshot},
+    observed::{
+        BootFiles, DatasetState, Disk, DiskContents, GenerationId, Job, Link, Observed, Pool,
+        Target,
+    },
+    step::Step,
+};
+
+use crate::seam::{Error, Host};
+
+/// Why the simulated machine refused a step, as the real tools would.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// zfs: dataset does not exist.
+    #[error("{0} does not exist")]
+    Absent(String),
+    /// zfs: dataset already exists.
+    #[error("{0} already exists")]
+    Exists(String),
+    /// zfs: dataset is busy; an open LUN holds it.
+    #[error("{0} is in use")]
+    Busy(Dataset),
+    /// Carries another mark than the step says, or none.
+    #[error("{0} is not marked {1}")]
+    NotOurs(Dataset, Mark),
+    /// zpool: a disk holds something else.
+    #[error("the disk {0} holds foreign data")]
+    ForeignDisk(String),
+}
+
+/// The simulated machine.
+#[derive(Debug, Clone, Default)]
+pub struct SimHost {
+    /// Its whole state.
+    pub state: Observed,
+    /// Whether jobs end by themselves at the next observation, as they do on a machine that is not in a test's hands.
+    pub jobs_end: bool,
+}
+
+impl SimHost {
+    /// A server with one interface and one blank disk, whose jobs end by themselves.
+    ///
+    /// # Panics
+    /// Never: the names are valid.
+    pub fn demo() -> Self {
+        let link = Link {
+            name: "eth0".to_owned(),
+            mac: "52:54:00:00:00:01".parse().expect("a valid address"),
+            path: None,
+            up: true,
+            carrier: true,
+            addresses: BTreeSet::new(),
+            gateway: None,
+        };
+        let disk = Disk {
+            path: "/dev/sim0".to_owned(),
+            serial: Some("SIM-0".to_owned()),
+            size_bytes: 1 << 40,
+            contents: DiskContents::Blank,
+        };
+        Self {
+            state: Observed { links: vec![link], disks: vec![disk], ..Observed::default() },
+            jobs_end: true,
+        }
+    }
+
+    /// Ends every job that runs, well.
+    pub fn end_jobs(&mut self) {
+        for job in self.state.imports.values_mut() {
+            if let Job::Running { source, .. } = job {
+                *job = Job::Done { source: source.clone() };
+            }
+        }
+        let running: Vec<GenerationId> = self
+            .state
+            .extractions
+            .iter()
+            .filter(|(_, job)| matches!(job, Job::Running { .. }))
+            .map(|(generation, _)| generation.clone())
+            .collect();
+        for generation in running {
+            self.state.extractions.remove(&generation);
+            let digest = || "0".repeat(64).parse().expect("64 digits");
+            let files = BootFiles {
+                folder: format!("/sim/{generation}"),
+                kernel_sha256: digest(),
+                initrd_sha256: digest(),
+                root_partition: 1,
+            };
+            self.state.boot_files.insert(generation, files);
+        }
+    }
+
+    /// Power off and on: what lives in memory is gone, what lies on disks is not.
+    pub fn restart(&mut self) {
+        self.state.targets.clear();
+        self.state.imports.clear();
+        self.state.extractions.clear();
+        self.state.dhcp = None;
+        for link in &mut self.state.links {
+            link.addresses.clear();
+            link.gateway = None;
+        }
+        for state in self.state.datasets.values_mut() {
+            state.mounted = false;
+        }
+    }
+
+    /// Does a step, or refuses it.
+    ///
+    /// # Errors
+    /// The step makes no sense in this state.
+    pub fn change(&mut self, step: &Step) -> Result<(), Refusal> {
+        match step {
+            Step::SetLink { mac, add, remove, gateway } => {
+                let link = self.state.links.iter_mut().find(|link| link.mac == *mac);
+                let link = link.ok_or_else(|| Refusal::Absent(mac.to_string()))?;
+                link.addresses.retain(|address| !remove.contains(address));
+                link.addresses.extend(add);
+                link.gateway = gateway.or(link.gateway);
+                link.up = true;
+            }
+            Step::ImportPool { pool, guid } => self.import_pool(pool, *guid)?,
+            Step::CreatePool { pool, disks, overwrite, .. } => {
+                self.create_pool(pool, disks, overwrite)?
+            }
+            Step::CreateFolder { dataset, mark, mounted } => {
+                self.create(dataset, DatasetState { mounted: *mounted, ..blank(mark) })?;
+            }
+            Step::Mount(dataset) => self.dataset(dataset)?.mounted = true,
+            Step::CreateZvol { dataset, mark, size_bytes } => {
+                self.create(
+                    dataset,
+                    DatasetState { volume_size_bytes: Some(*size_bytes), ..blank(mark) },
+                )?;
+            }
+            Step::Grow { dataset, size_bytes } => {
+                self.dataset(dataset)?.volume_size_bytes = Some(*size_bytes)
+            }
+            Step::TakeSnapshot(snapshot) => {
+                if !self.dataset(&snapshot.dataset)?.snapshots.insert(snapshot.tag.clone()) {
+                    return Err(Refusal::Exists(snapshot.to_string()));
+                }
+            }
+            Step::Clone { origin, dataset, mark } => self.clone_snapshot(origin, dataset, mark)?,
+            Step::ShowSnapshots(dataset) => self.dataset(dataset)?.snapdev_visible = true,
+            Step::MakeNew(clones) => {
+                for (dataset, boot) in clones {
+                    self.closed(dataset)?;
+                    let state = self.dataset(dataset)?;
+                    if !state.snapshots.contains("clean") {
+                        return Err(Refusal::Absent(format!("{dataset}@clean")));
+                    }
+                    state.boot = Some(boot.clone());
+                }
+            }
+            Step::Destroy { dataset, mark } => self.destroy(dataset, mark)?,
+            Step::StartImport { volume, dataset, source, .. } => {
+                self.dataset(dataset)?;
+                let job = running(Some(source.clone()));
+                self.state.imports.insert(volume.clone(), job);
+            }
+            Step::StartExtraction { generation, snapshot, .. } => {
+                self.exists(snapshot)?;
+                self.state.extractions.insert(generation.clone(), running(None));
+            }
+            Step::Unexport(target) => drop(self.state.targets.remove(target)),
+            Step::Export { export, portals } => {
+                match &export.backing {
+                    model::boot::Backing::Snapshot(snapshot) => self.exists(snapshot)?,
+                    model::boot::Backing::Zvol(dataset) => drop(self.dataset(dataset)?),
+                }
+                let sessions = self.sessions(&export.target, export.acls.keys());
+                let target =
+                    Target { export: Some(export.clone()), portals: portals.clone(), sessions };
+                self.state.targets.insert(export.target.clone(), target);
+            }
+            Step::ConfigureDhcp(config) => self.state.dhcp = Some(config.clone()),
+            Step::StopDhcp => self.state.dhcp = None,
+        }
+        Ok(())
+    }
+
+    fn sessions<'a>(&self, target: &Iqn, allowed: impl Iterator<Item = &'a Iqn>) -> BTreeSet<Iqn> {
+        let standing = self
+            .state
+            .targets
+            .get(target)
+            .map(|target| target.sessions.clone())
+            .unwrap_or_default();
+        allowed.filter(|initiator| standing.contains(*initiator)).cloned().collect()
+    }
+
+    fn dataset(&mut self, dataset: &Dataset) -> Result<&mut DatasetState, Refusal> {
+        self.state.datasets.get_mut(dataset).ok_or_else(|| Refusal::Absent(dataset.to_string()))
+    }
+
+    fn exists(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let there = self.dataset(&snapshot.dataset)?.snapshots.contains(&snapshot.tag);
+        if there { Ok(()) } else { Err(Refusal::Absent(snapshot.to_string())) }
+    }
+
+    fn closed(&self, dataset: &Dataset) -> Result<(), Refusal> {
+        let holds = |target: &Target| {
+            target.export.as_ref().is_some_and(|e| e.backing.dataset() == dataset)
+        };
+        if self.state.targets.values().any(holds) {
+            Err(Refusal::Busy(dataset.clone()))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn create(&mut self, dataset: &Dataset, state: DatasetState) -> Result<(), Refusal> {
+        let parent = dataset.parent().ok_or_else(|| Refusal::Exists(dataset.to_string()))?;
+        let pool_root = parent.parent().is_none()
+            && self.state.pools.keys().any(|pool| pool.as_str() == parent.as_str());
+        if !pool_root && !self.state.datasets.contains_key(&parent) {
+            return Err(Refusal::Absent(parent.to_string()));
+        }
+        if self.state.datasets.contains_key(dataset) {
+            return Err(Refusal::Exists(dataset.to_string()));
+        }
+        self.state.datasets.insert(dataset.clone(), state);
+        Ok(())
+    }
+
+    fn clone_snapshot(
+        &mut self,
+        origin: &Snapshot,
+        dataset: &Dataset,
+        mark: &Mark,
+    ) -> Result<(), Refusal> {
+        self.exists(origin)?;
+        let volume_size_bytes = self.dataset(&origin.dataset)?.volume_size_bytes;
+        self.create(
+            dataset,
+            DatasetState { origin: Some(origin.clone()), volume_size_bytes, ..blank(mark) },
+        )
+    }
+
+    fn destroy(&mut self, dataset: &Dataset, mark: &Mark) -> Result<(), Refusal> {
+        if self.dataset(dataset)?.mark.as_ref() != Some(mark) {
+            return Err(Refusal::NotOurs(dataset.clone(), mark.clone()));
+        }
+        self.closed(dataset)?;
+        let cloned = |state: &DatasetState| {
+            state.origin.as_ref().is_some_and(|origin| origin.dataset == *dataset)
+        };
+        if self.state.datasets.values().any(cloned) {
+            return Err(Refusal::Busy(dataset.clone()));
+        }
+        self.state.datasets.remove(dataset);
+        Ok(())
+    }
+
+    fn import_pool(&mut self, pool: &PoolName, guid: u64) -> Result<(), Refusal> {
+        let known = |found: &model::observed::ImportablePool| found.guid == guid && found.ready;
+        if !self.state.importable.iter().any(known) {
+            return Err(Refusal::Absent(pool.to_string()));
+        }
+        self.state.importable.retain(|found| found.guid != guid);
+        self.state.pools.insert(pool.clone(), online(guid));
+        Ok(())
+    }
+
+    fn create_pool(
+        &mut self,
+        pool: &PoolName,
+        disks: &[String],
+        overwrite: &[String],
+    ) -> Result<(), Refusal> {
+        if self.state.pools.contains_key(pool) {
+            return Err(Refusal::Exists(pool.to_string()));
+        }
+        for path in disks {
+            let disk = self.state.disks.iter_mut().find(|disk| disk.path == *path);
+            let disk = disk.ok_or_else(|| Refusal::Absent(path.clone()))?;
+            if disk.contents != DiskContents::Blank && !overwrite.contains(path) {
+                return Err(Refusal::ForeignDisk(path.clone()));
+            }
+        }
+        for disk in self.state.disks.iter_mut().filter(|disk| disks.contains(&disk.path)) {
+            disk.contents = DiskContents::Pool(pool.to_string());
+        }
+        self.state.pools.insert(pool.clone(), online(1));
+        Ok(())
+    }
+}
+
+fn online(guid: u64) -> Pool {
+    Pool { guid, health: "ONLINE".to_owned(), size_bytes: 1 << 40, free_bytes: 1 << 40 }
+}
+
+fn running(source: Option<model::desired::Source>) -> Job {
+    let format = source.as_ref().map(|source| source.format);
+    let phase = match format {
+        Some(ImageFormat::Raw | ImageFormat::Qcow2) => "converting",
+        None => "reading",
+    };
+    Job::Running { phase: phase.to_owned(), done_bytes: 0, total_bytes: None, source }
+}
+
+fn blank(mark: &Mark) -> DatasetState {
+    DatasetState {
+        volume_size_bytes: None,
+        mark: Some(mark.clone()),
+        origin: None,
+        boot: None,
+        mounted: false,
+        snapdev_visible: false,
+        used_bytes: 0,
+        snapshots: BTreeSet::new(),
+    }
+}
+
+impl Host for SimHost {
+    async fn observe(&mut self) -> Result<Observed, Error> {
+        if self.jobs_end {
+            self.end_jobs();
+        }
+        Ok(self.state.clone())
+    }
+
+    async fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        self.change(step).map_err(|refusal| Error::new("the simulated machine refused", refusal))
+    }
+}

@@ -1,0 +1,366 @@
+//! The laws of planning, held on the simulated machine: it converges, it then does nothing, a crash at any step is harmless,
+//! and what is not ours stays as it was.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+
+use host::sim::SimHost;
+use model::{
+    boot::{Boot, Boots, Chap, Secret},
+    desired::{
+        BootMode, Desired, Device, Dhcp, Group, ImageFormat, Interface, Layout, Network, Pool,
+        PoolDisk, Source, Vdisk, VdiskPurpose, VdiskUse, Volume, tree,
+    },
+    name::{Dataset, Mark},
+    observed::{DatasetState, DiskContents, ImportablePool, Observed},
+    plan,
+    step::Step,
+    validate::validate,
+};
+use proptest::prelude::*;
+
+const POOL: &str = "tank";
+
+/// What a generated server shall be, in few numbers, so that a failing case reads well.
+#[derive(Debug, Clone)]
+struct Shape {
+    devices: Vec<(usize, BootMode, bool, bool)>,
+    groups: usize,
+    generations: usize,
+    source: bool,
+    range: bool,
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let mode =
+        prop_oneof![Just(BootMode::Overlay), Just(BootMode::Ephemeral), Just(BootMode::Persistent)];
+    let devices = proptest::collection::vec((0..3usize, mode, any::<bool>(), any::<bool>()), 0..6);
+    (devices, 0..3usize, 1..3usize, any::<bool>(), any::<bool>()).prop_map(
+        |(devices, groups, generations, source, range)| Shape {
+            devices,
+            groups,
+            generations,
+            source,
+            range,
+        },
+    )
+}
+
+fn document(shape: &Shape, generation: u64) -> Desired {
+    let volumes = vec![Volume {
+        name: "debian".parse().unwrap(),
+        pool: POOL.parse().unwrap(),
+        size_bytes: 1 << 30,
+        source: shape.source.then(|| Source {
+            location: "/dev/vdb".to_owned(),
+            format: ImageFormat::Raw,
+            sha256: "0".repeat(64).parse().unwrap(),
+        }),
+    }];
+    let groups: Vec<Group> = (0..shape.groups)
+        .map(|i| Group {
+            name: format!("group-{i}").parse().unwrap(),
+            volume: "debian".parse().unwrap(),
+            generations: (1..=shape.generations as u32).collect(),
+            production: 1,
+            test: None,
+            kernel_arguments: String::new(),
+        })
+        .collect();
+    let dhcp = Dhcp::Authoritative {
+        first: "10.77.0.200".parse().unwrap(),
+        last: "10.77.0.250".parse().unwrap(),
+    };
+    let mut desired = Desired {
+        generation,
+        pools: vec![Pool {
+            name: POOL.parse().unwrap(),
+            layout: Layout::Stripe,
+            disks: vec![PoolDisk { serial: "A".to_owned(), overwrite: false }],
+        }],
+        networks: vec![Network {
+            name: "lab".parse().unwrap(),
+            interface: Interface::Mac("52:54:00:00:00:01".parse().unwrap()),
+            address: "10.77.0.1/24".parse().unwrap(),
+            gateway: None,
+            dns: vec![],
+            domain: None,
+            dhcp: if shape.range { dhcp } else { Dhcp::Proxy },
+        }],
+        volumes,
+        groups,
+        ..Desired::default()
+    };
+    for (i, (group, boot_mode, vdisk, _)) in shape.devices.iter().enumerate() {
+        let Some(group) = desired.groups.get(*group) else { continue };
+        let name: model::name::VdiskName = format!("vdisk-{i}").parse().unwrap();
+        if *vdisk {
+            desired.vdisks.push(Vdisk {
+                name: name.clone(),
+                pool: POOL.parse().unwrap(),
+                size_bytes: 1 << 20,
+            });
+        }
+        let purpose = VdiskPurpose::Mount { path: "/data".to_owned() };
+        desired.devices.push(Device {
+            name: format!("pc-{i}").parse().unwrap(),
+            macs: vec![format!("52:54:00:00:01:{i:02x}").parse().unwrap()],
+            network: "lab".parse().unwrap(),
+            address: format!("10.77.0.{}", 10 + i).parse().unwrap(),
+            group: group.name.clone(),
+            boot_mode: *boot_mode,
+            test: false,
+            pinned: None,
+            vdisks: if *vdisk { vec![VdiskUse { vdisk: name, purpose }] } else { vec![] },
+            menu: None,
+            on_failure: model::desired::OnFailure::Retry,
+        });
+    }
+    assert_eq!(validate(&desired), [], "the generated document is sound");
+    desired
+}
+
+fn boots(shape: &Shape, desired: &Desired, round: u8) -> Boots {
+    let started = |device: &Device| {
+        let index: usize = device.name.as_str()[3..].parse().unwrap();
+        shape.devices[index].3
+    };
+    let boot = |device: &Device| Boot {
+        id: format!("{round:032x}").parse().unwrap(),
+        generation: desired.generation_of(device).unwrap(),
+        boot_mode: device.boot_mode,
+        chap: Chap {
+            user: "u".to_owned(),
+            password: Secret::new(format!("secret-{round}")),
+            target_user: "t".to_owned(),
+            target_password: Secret::new("other"),
+        },
+    };
+    desired
+        .devices
+        .iter()
+        .filter(|d| started(d))
+        .map(|device| (device.name.clone(), boot(device)))
+        .collect()
+}
+
+fn server() -> SimHost {
+    let mut server = SimHost::demo();
+    server.state.disks[0].serial = Some("A".to_owned());
+    server
+}
+
+/// Plans and applies until the plan is empty; every step has to succeed, for nobody disturbs the machine.
+fn converge(server: &mut SimHost, desired: &Desired, boots: &Boots) -> Result<(), TestCaseError> {
+    for _ in 0..12 {
+        let plan = plan(desired, boots, &server.state);
+        if plan.steps.is_empty() && !jobs_run(&server.state) {
+            return Ok(());
+        }
+        for step in &plan.steps {
+            server
+                .change(step)
+                .map_err(|refusal| TestCaseError::fail(format!("{refusal}: {step:?}")))?;
+        }
+        server.end_jobs();
+    }
+    let rest = plan(desired, boots, &server.state);
+    Err(TestCaseError::fail(format!("does not converge; still planned: {:?}", rest.steps)))
+}
+
+fn jobs_run(state: &Observed) -> bool {
+    let runs = |job: &model::observed::Job| matches!(job, model::observed::Job::Running { .. });
+    state.imports.values().any(runs) || state.extractions.values().any(runs)
+}
+
+/// What stands at the end, apart from the marks of single boots.
+fn essence(state: &Observed) -> (BTreeSet<Dataset>, BTreeSet<model::name::Iqn>) {
+    (state.datasets.keys().cloned().collect(), state.targets.keys().cloned().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_blank_server_converges_and_then_nothing_is_planned(shape in shape()) {
+        let (desired, mut server) = (document(&shape, 1), server());
+        let boots = boots(&shape, &desired, 1);
+        converge(&mut server, &desired, &boots)?;
+        prop_assert_eq!(plan(&desired, &boots, &server.state).steps, vec![]);
+    }
+
+    #[test]
+    fn a_power_cut_after_any_step_is_harmless(shape in shape(), cuts in proptest::collection::vec(0..40usize, 1..4)) {
+        let desired = document(&shape, 1);
+        let boots = boots(&shape, &desired, 1);
+        let mut undisturbed = server();
+        converge(&mut undisturbed, &desired, &boots)?;
+
+        let mut server = server();
+        for cut in cuts {
+            let mut left = cut;
+            'life: for _ in 0..6 {
+                for step in plan(&desired, &boots, &server.state).steps {
+                    if left == 0 { break 'life }
+                    left -= 1;
+                    server.change(&step).map_err(|refusal| TestCaseError::fail(format!("{refusal}: {step:?}")))?;
+                }
+                server.end_jobs();
+            }
+            server.restart();
+        }
+        converge(&mut server, &desired, &boots)?;
+        prop_assert_eq!(essence(&server.state), essence(&undisturbed.state));
+    }
+
+    #[test]
+    fn any_document_follows_any_other(before in shape(), after in shape()) {
+        let mut server = server();
+        let first = document(&before, 1);
+        converge(&mut server, &first, &boots(&before, &first, 1))?;
+        let second = document(&after, 2);
+        let boots = boots(&after, &second, 2);
+        converge(&mut server, &second, &boots)?;
+        prop_assert_eq!(plan(&second, &boots, &server.state).steps, vec![]);
+    }
+
+    #[test]
+    fn unmarked_datasets_and_foreign_pools_stay_as_they_were(shape in shape(), at in 0..9usize) {
+        let desired = document(&shape, 1);
+        let boots = boots(&shape, &desired, 1);
+        let pool = POOL.parse().unwrap();
+        let mut server = server();
+        converge(&mut server, &Desired { groups: vec![], volumes: vec![], devices: vec![], vdisks: vec![], ..desired.clone() }, &Boots::new())?;
+        let places = [
+            tree::root(&pool).child("own"),
+            tree::volume(&pool, &"debian".parse().unwrap()),
+            tree::group(&pool, &"group-0".parse().unwrap()),
+            tree::group(&pool, &"group-1".parse().unwrap()),
+            tree::device(&pool, &"pc-0".parse().unwrap()),
+            tree::device(&pool, &"pc-1".parse().unwrap()),
+            tree::device(&pool, &"pc-2".parse().unwrap()),
+            tree::vdisk(&pool, &"vdisk-0".parse().unwrap()),
+            tree::vdisk(&pool, &"vdisk-1".parse().unwrap()),
+        ];
+        let foreign = DatasetState {
+            volume_size_bytes: Some(7), mark: None, origin: None, boot: None, mounted: false, snapdev_visible: false,
+            used_bytes: 0, snapshots: ["g1".to_owned(), "p1".to_owned()].into(),
+        };
+        server.state.datasets.insert(places[at].clone(), foreign.clone());
+        server.state.importable.push(ImportablePool { name: "theirs".to_owned(), guid: 9, ready: true });
+        converge(&mut server, &desired, &boots)?;
+        prop_assert_eq!(server.state.datasets.get(&places[at]), Some(&foreign));
+        prop_assert_eq!(server.state.importable.len(), 1);
+    }
+
+    #[test]
+    fn a_new_boot_makes_the_clone_new_with_its_lun_closed(shape in shape()) {
+        let desired = document(&shape, 1);
+        let mut server = server();
+        converge(&mut server, &desired, &boots(&shape, &desired, 1))?;
+        let again = boots(&shape, &desired, 2);
+        let steps = plan(&desired, &again, &server.state).steps;
+        let ephemeral: BTreeSet<Dataset> = desired.devices.iter()
+            .filter(|device| device.boot_mode == BootMode::Ephemeral && again.contains_key(&device.name))
+            .map(|device| tree::device(&POOL.parse().unwrap(), &device.name)).collect();
+        let made_new: BTreeSet<Dataset> = steps.iter()
+            .flat_map(|step| if let Step::MakeNew(clones) = step { clones.keys().cloned().collect() } else { vec![] }).collect();
+        prop_assert_eq!(made_new, ephemeral);
+        converge(&mut server, &desired, &again)?;
+    }
+}
+
+#[test]
+fn a_disk_with_foreign_data_is_taken_only_when_the_document_says_so() {
+    let shape = Shape { devices: vec![], groups: 0, generations: 1, source: false, range: false };
+    let mut desired = document(&shape, 1);
+    for contents in
+        [DiskContents::Pool("theirs".to_owned()), DiskContents::Foreign("ext4".to_owned())]
+    {
+        let mut server = server();
+        server.state.disks[0].contents = contents;
+        desired.pools[0].disks[0].overwrite = false;
+        let plan = model::plan(&desired, &Boots::new(), &server.state);
+        assert!(
+            !plan
+                .steps
+                .iter()
+                .any(|step| matches!(step, Step::CreatePool { .. } | Step::ImportPool { .. }))
+        );
+        assert!(
+            plan.waiting.iter().any(|waiting| waiting.reason.contains("not ours")),
+            "{:?}",
+            plan.waiting
+        );
+        desired.pools[0].disks[0].overwrite = true;
+        converge(&mut server, &desired, &Boots::new()).unwrap();
+        assert_eq!(server.state.disks[0].contents, DiskContents::Pool(POOL.to_owned()));
+    }
+}
+
+#[test]
+fn a_flashed_anew_server_imports_its_pool_and_makes_nothing_twice() {
+    let shape = Shape {
+        devices: vec![(0, BootMode::Ephemeral, true, true), (0, BootMode::Persistent, false, true)],
+        groups: 1,
+        generations: 1,
+        source: true,
+        range: true,
+    };
+    let desired = document(&shape, 1);
+    let mut server = server();
+    converge(&mut server, &desired, &boots(&shape, &desired, 1)).unwrap();
+    server.restart();
+    let datasets = std::mem::take(&mut server.state.datasets);
+    let pool = server.state.pools.remove(&POOL.parse().unwrap()).unwrap();
+    server.state.boot_files.clear();
+    server.state.importable.push(ImportablePool {
+        name: POOL.to_owned(),
+        guid: pool.guid,
+        ready: true,
+    });
+
+    let import = plan(&desired, &Boots::new(), &server.state).steps;
+    assert!(
+        import
+            .iter()
+            .any(|step| matches!(step, Step::ImportPool { guid, .. } if *guid == pool.guid))
+    );
+    assert!(!import.iter().any(|step| matches!(step, Step::CreatePool { .. })));
+    for step in &import {
+        server.change(step).unwrap();
+    }
+    server.state.datasets = datasets;
+    let after = plan(&desired, &Boots::new(), &server.state).steps;
+    assert!(
+        after.iter().all(|step| matches!(
+            step,
+            Step::Mount(_) | Step::StartExtraction { .. } | Step::ConfigureDhcp(_)
+        )),
+        "{after:?}",
+    );
+}
+
+#[test]
+fn what_is_not_in_the_document_any_more_is_kept_until_it_is_listed() {
+    let shape = Shape {
+        devices: vec![(0, BootMode::Persistent, true, true)],
+        groups: 1,
+        generations: 1,
+        source: false,
+        range: true,
+    };
+    let desired = document(&shape, 1);
+    let mut server = server();
+    converge(&mut server, &desired, &boots(&shape, &desired, 1)).unwrap();
+    let all = server.state.datasets.len();
+    let mut empty =
+        Desired { volumes: vec![], groups: vec![], vdisks: vec![], devices: vec![], ..desired };
+    converge(&mut server, &empty, &Boots::new()).unwrap();
+    assert_eq!(server.state.datasets.len(), all);
+    let marks = ["device:pc-0", "vdisk:vdisk-0", "group:group-0", "volume:debian"];
+    empty.destroy = marks.iter().map(|mark| mark.parse::<Mark>().unwrap()).collect();
+    converge(&mut server, &empty, &Boots::new()).unwrap();
+    assert_eq!(server.state.datasets.len(), all - marks.len());
+}
