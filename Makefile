@@ -1,0 +1,55 @@
+# The verbs of this repository: people, CI and hooks use the same. Each installs what it lacks (images/prepare).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+APPLIANCE ?= agent
+BASE ?= debian
+DEBUG ?= 0
+
+SHELL_SCRIPTS = $(shell git ls-files -z | xargs -0 grep -lE '^\#!/bin/(ba)?sh|^\# shellcheck shell=' --)
+IMAGES = target/images
+
+.PHONY: help check unit test e2e image guest-image test-images demo bench
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: ## formatting, clippy, shellcheck, shfmt, dependency table
+	images/prepare check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	shellcheck -x $(SHELL_SCRIPTS)
+	shfmt -d $(SHELL_SCRIPTS)
+	cargo test --locked --package qemu-tests --test dependencies
+
+unit: ## tests that need no virtual machine
+	images/prepare unit
+	images/run-tests --workspace --exclude qemu-tests
+	images/run-tests --package qemu-tests --lib --test dependencies
+
+test: check unit e2e ## everything; builds the images that it needs
+
+e2e: test-images ## behaviours of the booted images, in QEMU
+	images/prepare e2e
+	images/run-tests --package qemu-tests --tests
+
+image: ## APPLIANCE=agent BASE=debian [DEBUG=1]: a flashable disk image
+	images/prepare image
+	images/build $(APPLIANCE) $(BASE) $(DEBUG)
+
+guest-image: ## the disk image that test devices boot
+	images/prepare image
+	images/guest/build
+
+test-images: guest-image
+	images/prepare image
+	images/build agent debian 0
+	images/build agent debian 1
+
+demo: test-images ## boots an agent and a device from it, step by step (ONCE=1: exit when it is up)
+	images/prepare e2e
+	cargo run --release --locked --package qemu-tests --bin demo
+
+bench: test-images ## measures, prints `name value unit`, writes target/bench.json (ONLY=prefix)
+	images/prepare e2e
+	cargo run --release --locked --package qemu-tests --bin bench
