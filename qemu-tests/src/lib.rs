@@ -1,1 +1,31 @@
 //! Boots the appliance images and diskless devices in QEMU on a virtual LAN; knows the images only from outside.
+//!
+//! A test makes a [`Lan`], takes machines on it and talks to them by their serial log ([`Serial`]), their debug shell
+//! ([`Console`]) and QMP ([`Qmp`]). Everything that a test starts ends with it: also when it panics, also when its
+//! process is killed.
+
+mod accel;
+mod background;
+mod console;
+mod image;
+mod lan;
+mod machine;
+mod process;
+mod qmp;
+mod serial;
+pub mod switch;
+mod wait;
+mod workspace;
+
+pub use accel::{Accel, accelerator};
+pub use console::{Console, Output};
+pub use image::{Image, find_image, target_folder};
+pub use lan::{Lan, mac_of};
+pub use machine::{
+    Builder, DiskSpec, Firmware, HostService, Machine, NicModel, NicSpec, SavedState,
+};
+pub use process::run_tool;
+pub use qmp::Qmp;
+pub use serial::Serial;
+pub use wait::{secs, wait_until};
+pub use workspace::{Workspace, token};

@@ -1,0 +1,180 @@
+//! Owns the test LAN: one switch, its recording, the agent and the devices on it (10.77.0.0/24; the agent is .1).
+
+use crate::image::{Image, find_image, target_folder};
+use crate::machine::{Builder, DiskSpec, HostService, Machine, NicModel, NicSpec, SavedState};
+use crate::switch::{Switch, Tap};
+use crate::wait::secs;
+use crate::workspace::Workspace;
+use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Enough of a frame for DHCP with all PXE options; the data of a disk is cut.
+const SNAP_BYTES: u32 = 640;
+/// The agent's card.
+const AGENT_MAC: &str = "52:54:00:cd:00:01";
+const AGENT_MEMORY_MIB: u32 = 2048;
+const DEVICE_MEMORY_MIB: u32 = 1024;
+const GIB: u64 = 1 << 30;
+
+/// A virtual LAN of one test.
+#[derive(Debug)]
+pub struct Lan {
+    switch: Switch,
+    next_device: AtomicU32,
+    workspace: Arc<Workspace>,
+}
+
+impl Lan {
+    /// An empty LAN for the test `name`, recorded in `lan.pcap`.
+    pub fn new(name: &str) -> Result<Self> {
+        let workspace = Arc::new(Workspace::new(name)?);
+        let switch = Switch::new();
+        switch.record(&workspace.path().join("lan.pcap"), SNAP_BYTES)?;
+        Ok(Self { switch, next_device: AtomicU32::new(10), workspace })
+    }
+
+    /// The test's last word: its logs need not be kept. See [`Workspace::passed`].
+    pub fn passed(&self) -> Result<()> {
+        self.workspace.passed();
+        Ok(())
+    }
+
+    /// The switch that all are on.
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// The test's folder.
+    pub fn workspace(&self) -> &Arc<Workspace> {
+        &self.workspace
+    }
+
+    /// A port for the test itself.
+    pub fn tap(&self) -> Tap {
+        self.switch.tap()
+    }
+
+    /// A machine with neither disks nor cards.
+    pub fn machine(&self, name: &str) -> Builder {
+        Builder::new(Arc::clone(&self.workspace), name)
+    }
+
+    /// A diskless device whose one card boots by PXE. The first is `52:54:00:cd:01:0a`: see [`mac_of`].
+    pub fn device(&self, name: &str) -> Result<Builder> {
+        let mac = mac_of(self.next_device.fetch_add(1, Ordering::Relaxed));
+        let nic = NicSpec { mac, model: NicModel::Virtio, boot: true };
+        self.machine(name).memory_mib(DEVICE_MEMORY_MIB).nic(&self.switch, nic)
+    }
+
+    /// The agent appliance as it was flashed, with a blank 16 GiB disk `pool0` for its pool.
+    pub fn agent(&self, image: Image) -> Result<Builder> {
+        let flashed = DiskSpec::Overlay {
+            base: find_image(image)?,
+            format: "raw".into(),
+            size_bytes: Some(8 * GIB),
+            serial: "system".into(),
+        };
+        let pool = DiskSpec::Blank { size_bytes: 16 * GIB, serial: "pool0".into() };
+        let nic = NicSpec { mac: AGENT_MAC.into(), model: NicModel::Virtio, boot: false };
+        self.machine("agent")
+            .memory_mib(AGENT_MEMORY_MIB)
+            .disk(flashed)
+            .disk(pool)
+            .nic(&self.switch, nic)
+    }
+
+    /// A machine that goes on from `state`, with all its cards on this LAN.
+    pub fn restore(&self, state: &SavedState, services: Vec<HostService>) -> Result<Builder> {
+        state.builder(Arc::clone(&self.workspace), &self.switch, services)
+    }
+
+    /// The agent with a debug shell, up and idle, from a saved state that the first caller makes.
+    pub async fn restore_agent(&self) -> Result<Machine> {
+        self.restore_agent_after("ready", async |_| Ok(())).await
+    }
+
+    /// The agent after `prepare`, from the saved state `name` that the first caller of all tests makes.
+    pub async fn restore_agent_after(
+        &self,
+        name: &str,
+        prepare: impl AsyncFnOnce(&Machine) -> Result<()>,
+    ) -> Result<Machine> {
+        let image = find_image(Image::AgentDebug)?;
+        let state = saved_state(name, &image, async |folder: &Path| {
+            let lan = Self::new(&format!("make-{name}"))?;
+            let agent = lan.agent(Image::AgentDebug)?.saveable().start().await?;
+            agent.debug().ready(secs(120)).await?;
+            agent.debug().check("systemctl is-system-running --wait || systemctl --failed").await?;
+            prepare(&agent).await?;
+            agent.debug().check("sync").await?;
+            let state = agent.save(folder).await?;
+            lan.passed()?;
+            Ok(state)
+        })
+        .await?;
+        let agent = self.restore(&state, Vec::new())?.start().await?;
+        agent.debug().set_clock().await?;
+        Ok(agent)
+    }
+}
+
+/// The card of the device with the last address byte `number`.
+pub fn mac_of(number: u32) -> String {
+    let [_, _, high, low] = number.to_be_bytes();
+    format!("52:54:00:cd:{:02x}:{low:02x}", high.wrapping_add(1))
+}
+
+/// The state `name` of the image at `image`; made by `make` when it is missing or of another image. Tests in other
+/// processes wait for the one that makes it.
+pub(crate) async fn saved_state(
+    name: &str,
+    image: &Path,
+    make: impl AsyncFnOnce(&Path) -> Result<SavedState>,
+) -> Result<SavedState> {
+    let states = target_folder()?.join("e2e").join("states");
+    fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
+    let folder = states.join(format!("{name}-{}", identity(image)?));
+    let lock = File::create(states.join(format!("{name}.lock")))?;
+    let _lock = tokio::task::spawn_blocking(move || Flock::lock(lock, FlockArg::LockExclusive))
+        .await?
+        .map_err(|(_, error)| error)?;
+    if let Some(state) = SavedState::open(&folder) {
+        return Ok(state);
+    }
+    remove_states_of(name, &states)?;
+    let _making = make(&folder).await?;
+    SavedState::open(&folder).context("the state was just made")
+}
+
+/// States of the same name and another image are of no use to anyone, and large.
+fn remove_states_of(name: &str, states: &Path) -> Result<()> {
+    for entry in fs::read_dir(states)? {
+        let path: PathBuf = entry?.path();
+        let is_old = path.file_name().and_then(|file| file.to_str()).is_some_and(|file| {
+            file.strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix('-'))
+                .is_some_and(|hash| hash.len() == 16)
+        });
+        if is_old {
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes whenever the image or the emulator does.
+fn identity(image: &Path) -> Result<String> {
+    let metadata =
+        fs::metadata(image).with_context(|| format!("cannot look at {}", image.display()))?;
+    let emulator = crate::process::run_tool("qemu-system-x86_64", &["--version"])?;
+    let mut hasher = DefaultHasher::new();
+    (metadata.len(), metadata.modified()?, emulator, crate::accel::accelerator()? as u8)
+        .hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}

@@ -1,0 +1,174 @@
+//! Owns QEMU's command line: a pure function of what the machine is. The order of devices is part of a saved state.
+
+use super::spec::{Firmware, HostService, Memory, NicSpec, Spec};
+use crate::accel::Accel;
+use std::path::{Path, PathBuf};
+
+/// Name of the virtio-serial port on which images with a debug shell serve it.
+const DEBUG_PORT: &str = "org.clusterducks.debug";
+/// Slots for disks that are plugged in while the machine runs.
+pub(crate) const SPARE_SLOTS: usize = 2;
+
+/// The files and sockets of one machine.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    pub(crate) serial_log: PathBuf,
+    pub(crate) qmp: PathBuf,
+    pub(crate) debug: PathBuf,
+    pub(crate) memory: PathBuf,
+    pub(crate) variables: PathBuf,
+    pub(crate) disks: Vec<Drive>,
+    pub(crate) nics: Vec<PathBuf>,
+}
+
+/// A disk as QEMU opens it.
+#[derive(Debug)]
+pub(crate) struct Drive {
+    pub(crate) file: PathBuf,
+    pub(crate) format: &'static str,
+    pub(crate) read_only: bool,
+}
+
+/// All arguments; with `incoming` the machine waits for a saved state instead of starting.
+pub(crate) fn render_args(spec: &Spec, paths: &Paths, accel: Accel, incoming: bool) -> Vec<String> {
+    let mut args = Args(Vec::new());
+    args.add("-name", &spec.name);
+    args.add("-machine", "q35,memory-backend=ram");
+    args.0.extend(accel.args().map(String::from));
+    args.add("-m", spec.memory_mib.to_string());
+    args.add("-smp", spec.cpus.to_string());
+    args.add("-object", memory_object(spec, &paths.memory));
+    for switch in ["-nodefaults", "-no-user-config"] {
+        args.0.push(switch.into());
+    }
+    args.add("-display", "none");
+    args.add("-vga", "std");
+    args.add("-rtc", "base=utc");
+    args.add("-boot", "menu=off,strict=on");
+    args.add("-device", "virtio-rng-pci,id=rng");
+    add_firmware(&mut args, &spec.firmware, &paths.variables);
+    add_channels(&mut args, paths);
+    for (index, drive) in paths.disks.iter().enumerate() {
+        let serial = spec.disks.get(index).map(|disk| disk.serial()).unwrap_or_default();
+        add_disk(&mut args, index, drive, serial);
+    }
+    for (index, (nic, socket)) in spec.nics.iter().zip(&paths.nics).enumerate() {
+        add_nic(&mut args, index, nic, socket);
+    }
+    if spec.reaches_host() {
+        add_host_card(&mut args, spec);
+    }
+    for slot in 1..=SPARE_SLOTS {
+        args.add("-device", format!("pcie-root-port,id=spare{slot},chassis={slot},slot={slot}"));
+    }
+    if let Some(boot) = &spec.kernel {
+        args.add("-kernel", boot.kernel.display().to_string());
+        args.add("-initrd", boot.initrd.display().to_string());
+        args.add("-append", &boot.command_line);
+    }
+    if incoming {
+        args.add("-incoming", "defer");
+        args.0.push("-S".into());
+    }
+    args.0
+}
+
+#[derive(Debug)]
+struct Args(Vec<String>);
+
+impl Args {
+    fn add(&mut self, option: &str, value: impl Into<String>) {
+        self.0.push(option.into());
+        self.0.push(value.into());
+    }
+}
+
+fn memory_object(spec: &Spec, own_file: &Path) -> String {
+    let size = spec.memory_mib;
+    match &spec.memory {
+        Memory::Anonymous => format!("memory-backend-ram,id=ram,size={size}M"),
+        Memory::Saveable => {
+            format!(
+                "memory-backend-file,id=ram,size={size}M,share=on,mem-path={}",
+                escaped(own_file)
+            )
+        }
+        Memory::Saved(file) => {
+            format!("memory-backend-file,id=ram,size={size}M,share=off,mem-path={}", escaped(file))
+        }
+    }
+}
+
+fn add_firmware(args: &mut Args, firmware: &Firmware, variables: &Path) {
+    if let Firmware::Ovmf { code, .. } = firmware {
+        args.add(
+            "-drive",
+            format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escaped(code)),
+        );
+        args.add("-drive", format!("if=pflash,unit=1,format=raw,file={}", escaped(variables)));
+    }
+}
+
+/// The harness listens and QEMU connects: the debug port is connected before the guest's first instruction, also when
+/// a state is restored. A shell that reads from a port without a listener would get its end of file.
+fn add_channels(args: &mut Args, paths: &Paths) {
+    args.add("-chardev", format!("file,id=serial,append=on,path={}", escaped(&paths.serial_log)));
+    args.add("-serial", "chardev:serial");
+    args.add("-chardev", format!("socket,id=qmp,path={}", escaped(&paths.qmp)));
+    args.add("-mon", "chardev=qmp,mode=control");
+    args.add("-chardev", format!("socket,id=debug,path={}", escaped(&paths.debug)));
+    args.add("-device", "virtio-serial-pci,id=ports");
+    args.add("-device", format!("virtserialport,id=debugport,chardev=debug,name={DEBUG_PORT}"));
+}
+
+/// `cache=unsafe` skips fsync(2) only: what the guest flushed is with the host's kernel and survives SIGKILL, which
+/// is the power cut of the tests.
+fn add_disk(args: &mut Args, index: usize, drive: &Drive, serial: &str) {
+    let Drive { file, format, read_only } = drive;
+    let access = if *read_only { "readonly=on" } else { "discard=unmap" };
+    args.add(
+        "-drive",
+        format!(
+            "if=none,id=disk{index},format={format},cache=unsafe,{access},file={}",
+            escaped(file)
+        ),
+    );
+    let boot_index = 100 + index;
+    args.add(
+        "-device",
+        format!(
+            "virtio-blk-pci,id=blk{index},drive=disk{index},serial={serial},bootindex={boot_index}"
+        ),
+    );
+}
+
+fn add_nic(args: &mut Args, index: usize, nic: &NicSpec, socket: &Path) {
+    args.add(
+        "-netdev",
+        format!("stream,id=net{index},server=off,addr.type=unix,addr.path={}", escaped(socket)),
+    );
+    let boot = if nic.boot { format!("bootindex={index}") } else { "romfile=".into() };
+    args.add(
+        "-device",
+        format!("{},id=nic{index},netdev=net{index},mac={},{boot}", nic.model.device(), nic.mac),
+    );
+}
+
+/// QEMU's user network with `restrict=on`: only what is listed passes.
+fn add_host_card(args: &mut Args, spec: &Spec) {
+    let mut netdev = "user,id=host,restrict=on,ipv6=off".to_owned();
+    for HostService { address, socket } in &spec.host_services {
+        let command = format!("socat STDIO UNIX-CONNECT:{}", socket.display());
+        netdev += &format!(",guestfwd=tcp:{address}-cmd:{}", command.replace(',', ",,"));
+    }
+    for forward in &spec.forwards {
+        netdev += &format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host_port, forward.guest_port);
+    }
+    args.add("-netdev", netdev);
+    args.add("-device", "virtio-net-pci,id=hostnic,netdev=host,mac=52:54:00:ff:00:01,romfile=");
+}
+
+/// In QEMU's option lists a comma in a value is written twice.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}

@@ -1,0 +1,42 @@
+//! Owns how long the harness waits: one poll loop and one multiplier for slow runners. No test sleeps by itself.
+
+use crate::accel::{Accel, accelerator};
+use anyhow::{Result, bail};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+/// Emulation is about this much slower than KVM for a boot.
+const TCG_FACTOR: f64 = 4.0;
+const POLL: Duration = Duration::from_millis(50);
+
+static FACTOR: LazyLock<f64> = LazyLock::new(|| {
+    let wanted = std::env::var("CD_TIMEOUT_FACTOR").ok().and_then(|text| text.parse().ok());
+    wanted.unwrap_or_else(|| match accelerator() {
+        Ok(Accel::Kvm) => 1.0,
+        Ok(Accel::Tcg) | Err(_) => TCG_FACTOR,
+    })
+});
+
+/// A timeout of `seconds` on a machine with KVM, longer by `CD_TIMEOUT_FACTOR` on others (4 under emulation).
+pub fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).mul_f64(*FACTOR)
+}
+
+/// Asks `condition` again and again until it returns a value. An error of `condition` ends the wait at once: return
+/// `Ok(None)` for "not yet" and an error only for "never".
+pub async fn wait_until<T>(
+    what: &str,
+    timeout: Duration,
+    mut condition: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition().await? {
+            return Ok(value);
+        }
+        if started.elapsed() >= timeout {
+            bail!("waited {:.1} s in vain until {what}", started.elapsed().as_secs_f64());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
