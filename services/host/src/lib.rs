@@ -1,6 +1,8 @@
 //! The only crate that touches the machine: one module for each tool it drives.
 
 pub mod cmd;
+pub mod disks;
 pub mod files;
 pub mod seam;
 pub mod sim;
+pub mod zfs;

@@ -155,10 +155,10 @@ pub struct DatasetState {
     pub origin: Option<Snapshot>,
     /// The boot for which an ephemeral clone was made new last (`org.clusterducks:boot`).
     pub boot: Option<BootId>,
-    /// Whether it is mounted; never true of a zvol.
-    pub mounted: bool,
     /// Whether the device nodes of its snapshots show (`snapdev=visible`).
     pub snapdev_visible: bool,
+    /// Whether it is mounted; a zvol never is.
+    pub mounted: bool,
     /// Bytes that it alone uses.
     pub used_bytes: u64,
     /// The parts behind the `@` of its snapshots.
