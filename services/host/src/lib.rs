@@ -6,3 +6,4 @@ pub mod files;
 pub mod seam;
 pub mod sim;
 pub mod zfs;
+pub mod lio;
