@@ -171,6 +171,7 @@ pub struct Cmd {
     program: Program,
     argv: Vec<OsString>,
     input: Input,
+    stdout: Option<File>,
     timeout: Option<Duration>,
     stdout_bytes: u64,
 }
@@ -182,6 +183,7 @@ impl Cmd {
             program,
             argv: Vec::new(),
             input: Input::Closed,
+            stdout: None,
             timeout: Some(TIMEOUT),
             stdout_bytes: STDOUT_BYTES,
         }
@@ -212,6 +214,13 @@ impl Cmd {
     #[must_use]
     pub fn stdin_file(mut self, file: File) -> Self {
         self.input = Input::File(file);
+        self
+    }
+
+    /// Sends standard output into an opened file; nothing of it is returned, and the limit on it does not hold.
+    #[must_use]
+    pub fn stdout_file(mut self, file: File) -> Self {
+        self.stdout = Some(file);
         self
     }
 
@@ -358,7 +367,7 @@ impl Cmd {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .current_dir("/")
             .stdin(stdin)
-            .stdout(Stdio::piped())
+            .stdout(self.stdout.map_or_else(Stdio::piped, Stdio::from))
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
