@@ -1,0 +1,130 @@
+//! What the boot service counts, for Prometheus. Labels come from fixed sets only, so that no client can make series.
+
+use std::{
+    sync::atomic::AtomicI64,
+    time::{Duration, Instant},
+};
+
+use model::wire::BootStep;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// The counters; cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    steps: Family<StepLabels, Counter>,
+    provision_seconds: Histogram,
+    transfers: Gauge<i64, AtomicI64>,
+    connections: Gauge<i64, AtomicI64>,
+}
+
+/// A route of the table, and what was asked of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Route {
+    /// `/boot.ipxe`
+    Chain,
+    /// `/boot/<mac>.ipxe`
+    Script,
+    /// `/files/...`
+    Files,
+    /// `/ipxe/<binary>`
+    Ipxe,
+    /// `/metadata/v1/boot`
+    Metadata,
+    /// `/metadata/v1/events`
+    Events,
+    /// Anything else.
+    None,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: Route,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+}
+
+impl Metrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            steps: Family::default(),
+            provision_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            transfers: Gauge::default(),
+            connections: Gauge::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("clusterducks_boot");
+        registry.register("requests", "Requests answered", metrics.requests.clone());
+        registry.register("steps", "Steps that boots of devices reached", metrics.steps.clone());
+        registry.register_with_unit(
+            "provision",
+            "Time from a device's request until it was ready",
+            Unit::Seconds,
+            metrics.provision_seconds.clone(),
+        );
+        registry.register("transfers", "Files being sent", metrics.transfers.clone());
+        registry.register("connections", "Connections open", metrics.connections.clone());
+        metrics
+    }
+
+    pub(super) fn count_request(&self, route: Route, status: u16) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+    }
+
+    pub(super) fn count_step(&self, step: BootStep) {
+        let step = match step {
+            BootStep::Script => "script",
+            BootStep::Kernel => "kernel",
+            BootStep::Initrd => "initrd",
+            BootStep::Network => "network",
+            BootStep::Root => "root",
+            BootStep::Up => "up",
+            BootStep::Failed => "failed",
+        };
+        self.steps.get_or_create(&StepLabels { step }).inc();
+    }
+
+    pub(super) fn time_provision(&self, since: Instant) -> Duration {
+        let took = since.elapsed();
+        self.provision_seconds.observe(took.as_secs_f64());
+        took
+    }
+
+    pub(super) fn transfer(&self) -> Held {
+        Held::of(&self.transfers)
+    }
+
+    pub(super) fn connection(&self) -> Held {
+        Held::of(&self.connections)
+    }
+}
+
+/// Counts one until it is dropped.
+#[derive(Debug)]
+pub struct Held(Gauge<i64, AtomicI64>);
+
+impl Held {
+    fn of(gauge: &Gauge<i64, AtomicI64>) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,320 @@
+//! The connections of the boot service and their limits: how many, how slow, how long. No request is understood here.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::Sleep,
+};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use super::{
+    metrics::{Held, Metrics},
+    routes::Peer,
+};
+
+/// What clients may use up.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections in all; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// Connections of one client; further ones are closed at once.
+    pub connections_per_client: usize,
+    /// How long a client may take for a TLS handshake, or for the head of a request, an idle connection's next one included.
+    pub head_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub stall_timeout: Duration,
+    /// How long requests may go on when the service stops.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2048,
+            connections_per_client: 16,
+            head_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The request's head, and what one connection buffers of an answer beside the chunk at hand.
+const BUFFER_BYTES: usize = 16 * 1024;
+const HEADERS: usize = 64;
+/// After accept(2) failed for want of descriptors or memory, others get the time to give some back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a certificate can't be served with.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The chain or the key is not PEM.
+    #[error("the certificate chain or its key can't be read")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// The chain and the key don't go together, or are of a kind that is not supported.
+    #[error("the certificate chain and its key can't be used")]
+    Refused(#[from] rustls::Error),
+}
+
+/// Reads a chain, leaf first, and its key. TLS 1.2 is offered too: iPXE speaks nothing newer before 2.0.
+///
+/// # Errors
+/// When they can't be read or don't go together.
+pub fn tls_config(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(chain_pem).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Serves a router on a listener.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// What clients may use up.
+    pub limits: Limits,
+    /// With it, the listener speaks HTTPS; without, HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Where connections are counted.
+    pub metrics: Metrics,
+}
+
+impl Server {
+    /// Serves until `shutdown`, then lets requests end within the drain time-out. Returns when no connection is left.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        router: Router,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let clients = Clients::default();
+        let (stop, stopped) = watch::channel(());
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a connection's task died");
+                    }
+                }
+                accepted = accept(&listener, &places) => {
+                    let Some((place, stream, peer)) = accepted else { continue };
+                    let limit = self.limits.connections_per_client;
+                    let Some(client) = clients.enter(peer.ip(), limit) else {
+                        tracing::warn!(from = %peer.ip(), limit, "too many connections of one client, one was closed");
+                        continue;
+                    };
+                    let held = (place, client, self.metrics.connection());
+                    connections.spawn(self.clone().connection(stream, peer, router.clone(), stopped.clone(), held));
+                }
+            }
+        }
+        drop(listener);
+        drop(stop);
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn connection(
+        self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        router: Router,
+        stopped: watch::Receiver<()>,
+        _held: (OwnedSemaphorePermit, Client, Held),
+    ) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "TCP_NODELAY");
+        }
+        let stream = Patient { stream, limit: self.limits.stall_timeout, waiting: None };
+        let Some(tls) = self.tls.clone() else {
+            return self.requests(stream, peer, router, stopped).await;
+        };
+        let handshake = TlsAcceptor::from(tls).accept(stream);
+        match tokio::time::timeout(self.limits.head_timeout, handshake).await {
+            Ok(Ok(stream)) => self.requests(stream, peer, router, stopped).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
+        }
+    }
+
+    async fn requests(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: SocketAddr,
+        router: Router,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        let address = match peer.ip() {
+            IpAddr::V4(address) => Some(Peer(address)),
+            IpAddr::V6(address) => address.to_ipv4_mapped().map(Peer),
+        };
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(address.unwrap_or(Peer(Ipv4Addr::UNSPECIFIED)));
+            router.clone().call(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head_timeout)
+            .max_headers(HEADERS)
+            .max_buf_size(BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => Ok(ended),
+            // The channel's only message is its end.
+            _end = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(self.limits.drain_timeout, connection).await
+            }
+        };
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "connection broke"),
+            Err(_elapsed) => tracing::debug!(%peer, "connection cut off at the end of the service"),
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((place, stream, peer)),
+        Err(error) => {
+            tracing::warn!(%error, "can't accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// How many connections each client has.
+#[derive(Debug, Clone, Default)]
+struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Clients {
+    fn enter(&self, address: IpAddr, limit: usize) -> Option<Client> {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = clients.entry(address).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Client { clients: self.clone(), address })
+    }
+}
+
+#[derive(Debug)]
+struct Client {
+    clients: Clients,
+    address: IpAddr,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut clients = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = clients.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A stream whose writes fail when the other side takes nothing for too long: a device that was switched off in the middle of
+/// its kernel would hold its place until TCP gives up.
+#[derive(Debug)]
+struct Patient {
+    stream: TcpStream,
+    limit: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient {
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.waiting = None;
+            return result;
+        }
+        let limit = self.limit;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(waiting.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(context, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,3 @@
+//! What the agent is made of; the binary only puts the parts together.
+
+pub mod boot;
