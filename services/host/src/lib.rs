@@ -11,3 +11,4 @@ pub mod image;
 pub mod sandbox;
 pub mod zfs;
 pub mod lio;
+pub mod netlink;
