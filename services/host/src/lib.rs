@@ -4,6 +4,7 @@ pub mod bootfiles;
 pub mod cmd;
 pub mod digest;
 pub mod disks;
+pub mod dnsmasq;
 pub mod files;
 pub mod seam;
 pub mod sim;

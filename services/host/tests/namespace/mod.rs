@@ -12,7 +12,7 @@ use std::process::Command;
 const INSIDE: &str = "CLUSTERDUCKS_TEST_NAMESPACE";
 
 /// True inside the namespace. Outside it runs the test of this name inside, and panics when that fails or can't be done.
-pub fn inside(test: &str) -> bool {
+pub(crate) fn inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -39,7 +39,7 @@ pub fn inside(test: &str) -> bool {
 }
 
 /// Runs ip(8) with these words.
-pub fn ip(words: &str) {
+pub(crate) fn ip(words: &str) {
     let output = Command::new("ip").args(words.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }
