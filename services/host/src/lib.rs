@@ -11,5 +11,6 @@ pub mod sim;
 pub mod image;
 pub mod sandbox;
 pub mod zfs;
+pub mod ipxe;
 pub mod lio;
 pub mod netlink;
