@@ -82,6 +82,7 @@ impl Lan {
         let pool = DiskSpec::Blank { size_bytes: 16 * GIB, serial: "pool0".into() };
         let nic = NicSpec { mac: AGENT_MAC.into(), model: NicModel::Virtio, boot: false };
         self.machine("agent")
+            .cpus(2)
             .memory_mib(AGENT_MEMORY_MIB)
             .disk(flashed)
             .disk(pool)

@@ -94,18 +94,20 @@ impl Serial {
     }
 }
 
-/// Drops what a terminal would act on (CSI sequences, carriage returns) so that text can be searched.
+/// Drops what a terminal would act on (escape sequences, carriage returns) so that text can be searched.
 pub(crate) fn plain_text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut plain = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
+    let mut characters = text.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\u{1b}' if characters.peek() == Some(&'[') => {
-                characters.next();
+            '\u{1b}' => match characters.next() {
                 // ECMA-48: parameters, then one final byte from @ to ~.
-                let _final_byte = characters.by_ref().find(|c| ('@'..='~').contains(c));
-            }
+                Some('[') => drop(characters.by_ref().find(|c| ('@'..='~').contains(c))),
+                // xterm: a command of the terminal's own, such as systemd's reset of colours, up to BEL.
+                Some(']') => drop(characters.by_ref().find(|c| *c == '\u{7}')),
+                _ => {}
+            },
             '\r' | '\0' => {}
             other => plain.push(other),
         }
@@ -120,6 +122,11 @@ mod tests {
     #[test]
     fn escape_sequences_and_carriage_returns_are_dropped() {
         assert_eq!(plain_text(b"\x1b[2J\x1b[1;37mSea\x1b[0mBIOS\r\nline"), "SeaBIOS\nline");
+    }
+
+    #[test]
+    fn a_reset_of_the_terminal_by_systemd_is_dropped() {
+        assert_eq!(plain_text(b"\x1b[!p\x1b]104\x07\x1b[?7hup"), "up");
     }
 
     #[test]

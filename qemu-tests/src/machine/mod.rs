@@ -5,6 +5,8 @@ mod args;
 mod builder;
 mod saved;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 pub use builder::Builder;
 pub use saved::SavedState;
@@ -88,9 +90,15 @@ impl Machine {
         &self.serial
     }
 
-    /// Waits until ttyS0 shows `needle` after the last match; fails at once when the machine ended or gave up.
+    /// Waits until ttyS0 shows `needle` after the last match; fails at once when the machine ended or gave up. What
+    /// the screen shows at a failure is kept as `screen.png`.
     pub async fn expect(&self, needle: &str, timeout: Duration) -> Result<()> {
-        self.serial.expect_while(&self.life()?.process, needle, timeout).await
+        let life = self.life()?;
+        let found = self.serial.expect_while(&life.process, needle, timeout).await;
+        if found.is_err() && self.is_on() {
+            life.qmp.screendump(&self.folder.join("screen.png")).await?;
+        }
+        found
     }
 
     /// The root shell on the debug port.
