@@ -22,7 +22,7 @@ pub enum Accel {
 }
 
 impl Accel {
-    /// QEMU's arguments. Emulation is a third faster with an old processor model than with `max`: fewer features to
+    /// QEMU's arguments. An emulated boot takes a quarter less time with an old processor model than with `max`: fewer features to
     /// probe, no wide vectors to emulate.
     pub(crate) fn args(self) -> [&'static str; 4] {
         match self {
