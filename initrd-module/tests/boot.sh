@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2034 # the cases read what setups set
+# shellcheck shell=sh disable=SC2016,SC2086
 # The whole of clusterducks-boot on a folder that stands for the machine: each line of `failures` is one way to fail, with
 # what is said and what is done; below it, what must hold when nothing fails. A vDisk is a real file with a real mkfs.
 token=$(printf '0123456789abcdef%.0s' 1 2 3 4)
@@ -63,7 +63,7 @@ setup_note_of_other() { printf 'clusterducks:%-19s' cd-ffffffffff | dd of="$T/de
 setup_link() { ln -s /srv "$T/root/srv"; }
 setup_spoilt() { sed 's/^mode=.*/mode=raw/' metadata/overlay >"$T/spoilt"; }
 
-while IFS='|' read -r name setup stubs said attempts then; do
+while IFS='|' read -r name setup stubs said attempts also; do
     case $name in
         '' | '#'*) continue ;;
     esac
@@ -82,13 +82,13 @@ while IFS='|' read -r name setup stubs said attempts then; do
     check "$name" says "WHAT TO DO: "
     check "$name" attempts "$attempts"
     check "$name" rebooted
-    case $then in
+    case $also in
         *told*) check "$name" tells_agent "step=failed" ;;
     esac
-    case $then in
+    case $also in
         *untouched*) check "$name" untouched ;;
     esac
-    case $then in
+    case $also in
         *no-tmpfs*) check "$name" not logged "mount -t tmpfs" ;;
     esac
 done <failures
@@ -167,7 +167,7 @@ check "cd.onfail=reboot reboots" rebooted
 # The shell's input is the console: here a file, whose first line ends the boot that would try for ever.
 new_machine
 sed -i 's/cd.onfail=retry/cd.onfail=shell/' "$T/cmdline"
-echo 'echo "a shell said this"; kill -9 $PPID' >"$T/console"
+echo '        echo "a shell said this"; kill -9 $PPID' >"$T/console"
 boot STUB_STATUS=503
 check "cd.onfail=shell gives a shell" says "leave it with exit"
 check "the shell reads the console" grep -qx ".*a shell said this" "$T/console"
