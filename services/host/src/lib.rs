@@ -1,4 +1,7 @@
 //! The only crate that touches the machine: one module for each tool it drives.
+//!
+//! A tour: every process is started by [`cmd`], every file written by [`files`]; [`seam`] is what the rest of the agent sees of
+//! a machine, [`machine`] the real one, [`sim`] the simulated one.
 
 pub mod bootfiles;
 pub mod cmd;
@@ -6,11 +9,12 @@ pub mod digest;
 pub mod disks;
 pub mod dnsmasq;
 pub mod files;
-pub mod seam;
-pub mod sim;
 pub mod image;
-pub mod sandbox;
-pub mod zfs;
 pub mod ipxe;
 pub mod lio;
+pub mod machine;
 pub mod netlink;
+pub mod sandbox;
+pub mod seam;
+pub mod sim;
+pub mod zfs;

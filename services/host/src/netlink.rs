@@ -110,12 +110,14 @@ impl Netlink {
         Ok(links)
     }
 
-    /// Takes addresses from an interface, gives it others and brings it up. What is so already is not written.
+    /// Takes addresses from an interface, gives it others, brings it up and, where a gateway is given, sets the default
+    /// route through it. What is so already is not written.
     pub async fn set_link(
         &self,
         mac: Mac,
         add: &BTreeSet<Ipv4Net>,
         remove: &BTreeSet<Ipv4Net>,
+        gateway: Option<Ipv4Addr>,
     ) -> Result<()> {
         let handle = connect()?;
         let state = State::read(&handle).await?;
@@ -141,6 +143,16 @@ impl Netlink {
         if !card.up {
             let up = LinkUnspec::new_with_index(card.index).up().build();
             handle.link().set(up).execute().await.map_err(change("set up".to_owned()))?;
+        }
+        let now = state.gateways.get(&card.index).map(|(_, gateway)| *gateway);
+        if let Some(gateway) = gateway.filter(|gateway| now != Some(*gateway)) {
+            // The kernel replaces the route of the same destination, table and metric (NLM_F_REPLACE, rtnetlink(7)).
+            let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                .output_interface(card.index)
+                .gateway(gateway)
+                .build();
+            let set = handle.route().add(route).replace().execute().await;
+            set.map_err(change(format!("route by {gateway}")))?;
         }
         Ok(())
     }

@@ -131,7 +131,15 @@ pub async fn create_folder(dataset: &Dataset, mark: &Mark, mounted: bool) -> Res
     } else if !carries(dataset, mark).await? {
         return Err(Error::NotOurs { dataset: dataset.clone(), mark: mark.to_string() });
     }
-    if mounted && get(dataset.as_str(), "mounted").await?.0 != "yes" {
+    if mounted { mount(dataset).await } else { Ok(()) }
+}
+
+/// Mounts the file system of a folder where [`mount_point`] says, if it is not.
+///
+/// # Errors
+/// A command fails.
+pub async fn mount(dataset: &Dataset) -> Result<(), Error> {
+    if get(dataset.as_str(), "mounted").await?.0 != "yes" {
         zfs(["mount", dataset.as_str()]).run().await?;
     }
     Ok(())
@@ -157,16 +165,24 @@ pub async fn create_zvol(dataset: &Dataset, mark: &Mark, size_bytes: u64) -> Res
 /// # Errors
 /// [`Error::WouldShrink`]; a command fails.
 pub async fn grow(dataset: &Dataset, size_bytes: u64) -> Result<(), Error> {
-    let (value, _) = get(dataset.as_str(), "volsize").await?;
-    let bad =
-        |_| Error::Value { object: dataset.to_string(), field: "volsize", value: value.clone() };
-    let now_bytes: u64 = value.parse().map_err(bad)?;
+    let now_bytes = zvol_size(dataset).await?;
     if size_bytes < now_bytes {
         let dataset = dataset.clone();
         return Err(Error::WouldShrink { dataset, now_bytes, wanted_bytes: size_bytes });
     }
     zfs(["set", &format!("volsize={size_bytes}"), dataset.as_str()]).run().await?;
     Ok(())
+}
+
+/// The size of a zvol in bytes.
+///
+/// # Errors
+/// A command fails.
+pub async fn zvol_size(dataset: &Dataset) -> Result<u64, Error> {
+    let (value, _) = get(dataset.as_str(), "volsize").await?;
+    let bad =
+        |_| Error::Value { object: dataset.to_string(), field: "volsize", value: value.clone() };
+    value.parse().map_err(bad)
 }
 
 /// Takes a snapshot.

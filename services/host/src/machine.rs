@@ -1,0 +1,248 @@
+//! The real machine behind the seam: puts the modules of this crate together, and keeps the jobs that outlast a step.
+
+mod jobs;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use model::{
+    desired::tree,
+    name::{Dataset, Mark, PoolName},
+    observed::{BootFiles, DatasetState, DiskContents, GenerationId, Observed, Pool},
+    step::Step,
+};
+
+use self::jobs::Jobs;
+use crate::{
+    bootfiles, disks,
+    dnsmasq::{self, Dnsmasq},
+    image,
+    ipxe::{self, Ipxe},
+    lio::Lio,
+    netlink::Netlink,
+    seam::{Error, Host},
+    zfs,
+};
+
+/// Tells the owner that something happened.
+pub type Wake = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+/// The machine that the agent runs on.
+pub struct Machine {
+    lio: Arc<Lio>,
+    netlink: Netlink,
+    dnsmasq: Dnsmasq,
+    ipxe: Arc<Ipxe>,
+    jobs: Jobs,
+}
+
+impl Machine {
+    /// The machine; iPXE's binaries are put into the folder `tftp`. A job that ends calls `wake`.
+    pub fn new(tftp: PathBuf, wake: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+        Self {
+            lio: Arc::new(Lio::new("/sys/kernel/config")),
+            netlink: Netlink::new("/run/udev/data"),
+            dnsmasq: Dnsmasq::new(
+                "/run/clusterducks/dnsmasq.conf",
+                dnsmasq::Paths { tftp: tftp.clone(), ..dnsmasq::Paths::default() },
+            ),
+            ipxe: Arc::new(Ipxe::new(ipxe::DISTRIBUTION, tftp)),
+            jobs: Jobs::new(Arc::new(wake)),
+        }
+    }
+
+    async fn lio<T: Send + 'static>(
+        &self,
+        tried: &'static str,
+        work: impl FnOnce(&Lio) -> Result<T, crate::lio::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let lio = Arc::clone(&self.lio);
+        let done = tokio::task::spawn_blocking(move || work(&lio)).await;
+        done.map_err(|died| Error::new(tried, died))?.map_err(|error| Error::new(tried, error))
+    }
+
+    async fn start_dhcp(&self, config: &model::step::DhcpConfig) -> Result<(), Error> {
+        let ipxe = Arc::clone(&self.ipxe);
+        // The fingerprint of our own root comes with the server's certificates; until then iPXE keeps its public roots.
+        let filled = tokio::task::spawn_blocking(move || ipxe.fill(&ipxe::Root::Default)).await;
+        let tried = "iPXE's binaries could not be put in place";
+        filled
+            .map_err(|died| Error::new(tried, died))?
+            .map_err(|error| Error::new(tried, error))?;
+        let configured = self.dnsmasq.configure(config).await;
+        configured.map(drop).map_err(|error| Error::new("dnsmasq could not be configured", error))
+    }
+
+    fn start_import(
+        &mut self,
+        volume: &model::name::VolumeName,
+        dataset: &Dataset,
+        source: &model::desired::Source,
+    ) {
+        let import = image::Import {
+            source: source.clone(),
+            folder: zfs::mount_point(dataset.pool()).join("imports"),
+            device: dataset.device_path().into(),
+            device_bytes: 0,
+        };
+        self.jobs.start_import(volume, dataset.clone(), import);
+    }
+}
+
+impl Host for Machine {
+    async fn observe(&mut self) -> Result<Observed, Error> {
+        let (links, disks, pools, datasets, targets, dhcp) = tokio::join!(
+            async {
+                self.netlink
+                    .observe()
+                    .await
+                    .map_err(|error| Error::new("interfaces can't be listed", error))
+            },
+            async {
+                disks::observe().await.map_err(|error| Error::new("disks can't be listed", error))
+            },
+            async {
+                zfs::observe_pools()
+                    .await
+                    .map_err(|error| Error::new("pools can't be listed", error))
+            },
+            async {
+                zfs::observe_datasets()
+                    .await
+                    .map_err(|error| Error::new("datasets can't be listed", error))
+            },
+            self.lio("iSCSI targets can't be listed", |lio| lio.observe()),
+            async {
+                self.dnsmasq
+                    .observe()
+                    .await
+                    .map_err(|error| Error::new("dnsmasq can't be looked at", error))
+            },
+        );
+        let (disks, pools, datasets) = (disks?, pools?, datasets?);
+        let waits = |contents: &DiskContents| match contents {
+            DiskContents::Pool(name) => !pools.keys().any(|pool| pool.as_str() == name),
+            DiskContents::Blank | DiskContents::Foreign(_) => false,
+        };
+        // zpool reads every disk to answer this: it is asked only when some disk holds a pool that is not here yet.
+        let importable = if disks.iter().any(|disk| waits(&disk.contents)) {
+            zfs::observe_importable()
+                .await
+                .map_err(|error| Error::new("pools on disks can't be listed", error))?
+        } else {
+            Vec::new()
+        };
+        Ok(Observed {
+            links: links?,
+            importable,
+            boot_files: boot_files(&pools, &datasets)?,
+            imports: self.jobs.imports(),
+            extractions: self.jobs.extractions(),
+            targets: targets?,
+            dhcp: dhcp?,
+            disks,
+            pools,
+            datasets,
+        })
+    }
+
+    async fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        let zfs = |tried| move |error| Error::new(tried, error);
+        match step {
+            Step::SetLink { mac, add, remove, gateway } => {
+                let set = self.netlink.set_link(*mac, add, remove, *gateway).await;
+                set.map_err(|error| Error::new("the interface could not be set", error))
+            }
+            Step::ImportPool { pool, guid } => zfs::apply::import_pool(pool, *guid)
+                .await
+                .map_err(zfs("the pool could not be imported")),
+            Step::CreatePool { pool, layout, disks, overwrite } => {
+                zfs::apply::create_pool(pool, *layout, disks, overwrite)
+                    .await
+                    .map_err(zfs("the pool could not be made"))
+            }
+            Step::CreateFolder { dataset, mark, mounted } => {
+                zfs::apply::create_folder(dataset, mark, *mounted)
+                    .await
+                    .map_err(zfs("the folder could not be made"))
+            }
+            Step::Mount(dataset) => {
+                zfs::apply::mount(dataset).await.map_err(zfs("the folder could not be mounted"))
+            }
+            Step::CreateZvol { dataset, mark, size_bytes } => {
+                zfs::apply::create_zvol(dataset, mark, *size_bytes)
+                    .await
+                    .map_err(zfs("the volume could not be made"))
+            }
+            Step::Grow { dataset, size_bytes } => zfs::apply::grow(dataset, *size_bytes)
+                .await
+                .map_err(zfs("the volume could not grow")),
+            Step::TakeSnapshot(snapshot) => zfs::apply::take_snapshot(snapshot)
+                .await
+                .map_err(zfs("the snapshot could not be taken")),
+            Step::Clone { origin, dataset, mark } => zfs::apply::clone(origin, dataset, mark)
+                .await
+                .map_err(zfs("the clone could not be made")),
+            Step::ShowSnapshots(dataset) => zfs::apply::show_snapshots(dataset)
+                .await
+                .map_err(zfs("the snapshots could not be shown")),
+            Step::MakeNew(clones) => {
+                zfs::apply::make_new(clones).await.map_err(zfs("the clones could not be made new"))
+            }
+            Step::Destroy { dataset, mark } => {
+                if let Mark::Volume(volume) = mark {
+                    self.jobs.stop_import(volume);
+                }
+                zfs::apply::destroy(dataset, mark)
+                    .await
+                    .map_err(zfs("the dataset could not be destroyed"))
+            }
+            Step::StartImport { volume, dataset, source, .. } => {
+                self.start_import(volume, dataset, source);
+                Ok(())
+            }
+            Step::StartExtraction { generation, snapshot, files } => {
+                self.jobs.start_extraction(generation, snapshot.clone(), boot_folder(files.pool()));
+                Ok(())
+            }
+            Step::Unexport(target) => {
+                let target = target.clone();
+                self.lio("the target could not be taken down", move |lio| lio.unexport(&target))
+                    .await
+            }
+            Step::Export { export, portals } => {
+                let wait = zfs::apply::wait_for_device(&export.backing.device_path()).await;
+                wait.map_err(zfs("the device to export is not there"))?;
+                let (export, portals) = (export.clone(), portals.clone());
+                self.lio("the target could not be put up", move |lio| lio.export(&export, &portals))
+                    .await
+            }
+            Step::ConfigureDhcp(config) => self.start_dhcp(config).await,
+            Step::StopDhcp => {
+                let stopped = self.dnsmasq.stop().await;
+                stopped.map(drop).map_err(|error| Error::new("dnsmasq could not be stopped", error))
+            }
+        }
+    }
+}
+
+fn boot_folder(pool: &str) -> PathBuf {
+    zfs::mount_point(pool).join("boot")
+}
+
+/// The boot files of every pool whose file system of ours is mounted.
+fn boot_files(
+    pools: &BTreeMap<PoolName, Pool>,
+    datasets: &BTreeMap<Dataset, DatasetState>,
+) -> Result<BTreeMap<GenerationId, BootFiles>, Error> {
+    let mut all = BTreeMap::new();
+    for pool in pools.keys() {
+        if datasets
+            .get(&tree::files(pool))
+            .is_some_and(|state| state.mounted && state.mark.is_some())
+        {
+            let found = bootfiles::observe(&boot_folder(pool.as_str()));
+            all.extend(found.map_err(|error| Error::new("boot files can't be listed", error))?);
+        }
+    }
+    Ok(all)
+}
