@@ -1,11 +1,48 @@
 //! What the agent says about itself: status and events, as its API and `ctl` print them.
 
-use std::net::Ipv4Addr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{BootId, DeviceName, Mac};
+use crate::{
+    name::{BootId, Dataset, DeviceName, Iqn, Mac, PoolName, VolumeName},
+    observed::{BootFiles, DatasetState, Disk, GenerationId, Job, Link, Pool},
+};
+
+/// What a server shows of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// Generation number of the document in force; 0 before the first.
+    pub generation: u64,
+    /// Whether the machine is as the document wants it.
+    pub converged: bool,
+    /// What failed in the last run: the resource in words, and why.
+    pub failures: BTreeMap<String, String>,
+    /// What waits for something that no step can bring about: the resource in words, and for what.
+    pub waiting: BTreeMap<String, String>,
+    /// Network interfaces.
+    pub links: Vec<Link>,
+    /// Disks.
+    pub disks: Vec<Disk>,
+    /// Pools.
+    pub pools: BTreeMap<PoolName, Pool>,
+    /// Datasets of the storage trees.
+    pub datasets: BTreeMap<Dataset, DatasetState>,
+    /// iSCSI targets, each with the initiators that are logged in.
+    pub sessions: BTreeMap<Iqn, BTreeSet<Iqn>>,
+    /// Kernels that can be booted.
+    pub boot_files: BTreeMap<GenerationId, BootFiles>,
+    /// Imports that run, or failed.
+    pub imports: BTreeMap<VolumeName, Job>,
+    /// Machines that asked to boot and are not known.
+    pub discovered: Vec<Discovered>,
+}
 
 /// A moment in the boot of a device.
 #[derive(

@@ -36,6 +36,11 @@ impl View {
         &self.desired
     }
 
+    /// All boot files.
+    pub fn all_boot_files(&self) -> &BTreeMap<GenerationId, BootFiles> {
+        &self.boot_files
+    }
+
     /// The kernel and initrd of a generation, once they were read out of it.
     pub fn boot_files(&self, generation: &GenerationId) -> Option<&BootFiles> {
         self.boot_files.get(generation)

@@ -1,0 +1,231 @@
+//! The agent's API: what the panel and root on the box ask of it. The same routes stand on the Unix socket and, behind client
+//! certificates, on loopback. It changes nothing itself: a document goes to the owner.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use model::{
+    desired::Desired,
+    validate::{Fault, validate},
+    wire,
+};
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::{
+    boot::events::Events,
+    owner::{self, ApplyError, Handle, Request},
+};
+
+/// The largest document: 5,000 devices take about 2 MiB.
+const DOCUMENT_BYTES: usize = 32 << 20;
+
+/// What the API shows and reaches.
+pub struct Api {
+    /// The owner of the machine.
+    pub owner: Handle,
+    /// What happened.
+    pub events: Arc<Events>,
+    /// Machines that are not known.
+    pub discoveries: Arc<dyn Fn() -> Vec<wire::Discovered> + Send + Sync>,
+    /// Counters.
+    pub registry: Registry,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}
+
+/// The route table.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/desired", get(desired).put(apply))
+        .route("/v1/status", get(status))
+        .route("/v1/events", get(events))
+        .route("/v1/schema", get(schema))
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(DOCUMENT_BYTES))
+        .with_state(api)
+}
+
+/// Why a document was refused: all of it, with the place of each fault.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refused {
+    /// The faults.
+    pub faults: Vec<Fault>,
+}
+
+/// A document that was put in force.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its generation number.
+    pub generation: u64,
+}
+
+/// Reads a document and finds every fault in it. A text that is no document has one: where its reading stopped.
+///
+/// # Errors
+/// The faults.
+pub fn read_document(text: &[u8]) -> Result<Desired, Vec<Fault>> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let desired: Desired = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        vec![Fault { path: error.path().to_string(), message: error.inner().to_string() }]
+    })?;
+    reader
+        .end()
+        .map_err(|error| vec![Fault { path: ".".to_owned(), message: error.to_string() }])?;
+    let faults = validate(&desired);
+    if faults.is_empty() { Ok(desired) } else { Err(faults) }
+}
+
+async fn apply(State(api): State<Arc<Api>>, body: Bytes) -> Response {
+    let refuse = |status, faults| (status, Json(Refused { faults })).into_response();
+    let desired = match read_document(&body) {
+        Ok(desired) => Box::new(desired),
+        Err(faults) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, faults),
+    };
+    let generation = desired.generation;
+    let (reply, answer) = oneshot::channel();
+    if !api.owner.send(Request::Apply { desired, reply }).await {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let fault = |error: &ApplyError| {
+        vec![Fault { path: "generation".to_owned(), message: error.to_string() }]
+    };
+    match answer.await {
+        Ok(Ok(())) => Json(Accepted { generation }).into_response(),
+        Ok(Err(error @ (ApplyError::Late { .. } | ApplyError::Changed(_)))) => {
+            refuse(StatusCode::CONFLICT, fault(&error))
+        }
+        Ok(Err(error @ ApplyError::Store(_))) => {
+            tracing::error!(%error, "a document could not be kept");
+            refuse(StatusCode::INSUFFICIENT_STORAGE, fault(&error))
+        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+async fn desired(State(api): State<Arc<Api>>) -> Response {
+    Json(api.owner.view().desired()).into_response()
+}
+
+async fn status(State(api): State<Arc<Api>>) -> Json<wire::Status> {
+    Json(show(&api.owner.status().borrow(), (api.discoveries)()))
+}
+
+fn show(status: &owner::Status, discovered: Vec<wire::Discovered>) -> wire::Status {
+    let observed = &status.observed;
+    wire::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: status.generation,
+        converged: status.converged,
+        failures: status
+            .failures
+            .iter()
+            .map(|(resource, why)| (resource.to_string(), why.clone()))
+            .collect(),
+        waiting: status
+            .waiting
+            .iter()
+            .map(|w| (w.resource.to_string(), w.reason.clone()))
+            .collect(),
+        links: observed.links.clone(),
+        disks: observed.disks.clone(),
+        pools: observed.pools.clone(),
+        datasets: observed.datasets.clone(),
+        sessions: observed
+            .targets
+            .iter()
+            .map(|(iqn, target)| (iqn.clone(), target.sessions.clone()))
+            .collect(),
+        boot_files: observed.boot_files.clone(),
+        imports: observed.imports.clone(),
+        discovered,
+    }
+}
+
+async fn schema() -> Response {
+    Json(schemars::schema_for!(Desired)).into_response()
+}
+
+/// Which events to send.
+#[derive(Debug, Deserialize)]
+struct EventsQuery {
+    /// Those with a higher number.
+    #[serde(default)]
+    after: u64,
+    /// Whether to stay and send what comes.
+    #[serde(default)]
+    follow: bool,
+}
+
+/// One JSON object a line.
+async fn events(State(api): State<Arc<Api>>, Query(query): Query<EventsQuery>) -> Response {
+    let fresh = api.events.subscribe();
+    let old = api.events.since(query.after, usize::MAX);
+    let (sender, receiver) = tokio::sync::mpsc::channel(64);
+    let sender: Lines = sender;
+    tokio::spawn(async move {
+        let mut last = query.after;
+        for event in old {
+            last = event.number;
+            if sender.send(Ok(line(&event))).await.is_err() {
+                return;
+            }
+        }
+        if query.follow {
+            follow(fresh, last, sender).await;
+        }
+    });
+    let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+type Lines = tokio::sync::mpsc::Sender<Result<Bytes, std::convert::Infallible>>;
+
+/// Sends what comes until the reader goes away.
+async fn follow(mut fresh: broadcast::Receiver<wire::Event>, last: u64, lines: Lines) {
+    loop {
+        match fresh.recv().await {
+            Ok(event) if event.number <= last => {}
+            Ok(event) => {
+                if lines.send(Ok(line(&event))).await.is_err() {
+                    return;
+                }
+            }
+            // A reader that is too slow for the ring sees a gap in the numbers and asks again.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+fn line(event: &wire::Event) -> Bytes {
+    let mut text = serde_json::to_vec(event).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &api.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics can't be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The agent at work: puts the owner, the boot service, the API and the listeners together, and tells systemd when it is ready.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use host::{cmd, files, seam::Host};
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{
+    api::{self, Api},
+    boot::{
+        self, BootService, Endpoint, ProvisionError, Provisioned, Provisioner, Settings, View,
+        discovered::Discoveries,
+        events::Events,
+        metadata,
+        serve::{Limits, Server},
+    },
+    clock,
+    owner::{Handle, Owner, Request},
+    seed::Seed,
+    store::Store,
+};
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The agent's state.
+    pub state: PathBuf,
+    /// The Unix socket of its API.
+    pub socket: PathBuf,
+    /// The seed file.
+    pub seed: PathBuf,
+    /// The iPXE binaries, for TFTP and HTTP.
+    pub ipxe: PathBuf,
+    /// The port of the boot service; 80 on an appliance.
+    pub boot_port: u16,
+}
+
+/// How long a device waits for its script before iPXE asks again.
+const PROVISION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the owner may be at one step before the watchdog ends the agent: longer than any command may take.
+const STUCK: Duration = Duration::from_secs(600);
+
+impl Provisioner for Handle {
+    async fn provision(
+        &self,
+        device: model::name::DeviceName,
+        generation: u32,
+    ) -> Result<Provisioned, ProvisionError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let stopped = || ProvisionError::Failed { what: "the server is stopping".to_owned() };
+        if !self.send(Request::Provision { device, generation, reply }).await {
+            return Err(stopped());
+        }
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn view(&self) -> Arc<View> {
+        Self::view(self)
+    }
+}
+
+/// Runs until it is told to stop. `make_host` gets the way to wake the owner.
+///
+/// # Errors
+/// The agent can't start: its state is damaged, or its socket can't be made.
+pub async fn run<H: Host>(
+    paths: Paths,
+    make_host: impl FnOnce(Box<dyn Fn(&'static str) + Send + Sync>) -> H,
+) -> anyhow::Result<()> {
+    let seed = read_seed(&paths.seed)?;
+    let store = Store::open(&paths.state)?;
+    let events = Arc::new(Events::default());
+    let discoveries = Discoveries::new(store.discovered()?);
+    let settings = Settings {
+        seed: metadata::Seed(store.server_seed()?),
+        ipxe_folder: paths.ipxe.clone(),
+        provision_timeout: PROVISION_TIMEOUT,
+        clock: clock::now_ms,
+    };
+    let (owner, handle) = Owner::new(make_host, seed, store.clone(), Arc::clone(&events))?;
+    let mut registry = Registry::with_prefix("clusterducks");
+    let service = Arc::new(BootService::new(
+        handle.clone(),
+        settings,
+        Arc::clone(&events),
+        discoveries,
+        &mut registry,
+    ));
+    let listed = Arc::clone(&service);
+    let api = Arc::new(Api {
+        owner: handle.clone(),
+        events,
+        discoveries: Arc::new(move || listed.discoveries().list()),
+        registry,
+    });
+    let socket = bind_socket(&paths.socket)?;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        if let Err(error) = axum::serve(socket, api::router(api)).await {
+            tracing::error!(%error, "the API's socket died");
+        }
+    });
+    tasks.spawn(owner.run());
+    tasks.spawn(keep_discovered(Arc::clone(&service), store));
+    tasks.spawn(keep_listeners(Arc::clone(&service), handle.clone(), paths.boot_port));
+    tasks.spawn(keep_alive(handle));
+    notify(&[sd_notify::NotifyState::Ready]);
+    tokio::select! {
+        () = stopped() => tracing::info!("stopping"),
+        _ = tasks.join_next() => anyhow::bail!("a part of the agent ended by itself; see the log"),
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    Ok(())
+}
+
+fn read_seed(path: &Path) -> anyhow::Result<Seed> {
+    match files::read_if_exists(path)? {
+        None => Ok(Seed::default()),
+        Some(bytes) => Ok(Seed::parse(&String::from_utf8_lossy(&bytes))?),
+    }
+}
+
+/// Only root may talk to the socket: its folder is the agent's alone.
+fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt as _;
+    files::remove_if_exists(path)?;
+    let socket =
+        UnixListener::bind(path).with_context(|| format!("can't listen at {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(socket)
+}
+
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Tells systemd's watchdog that the agent lives, as long as its owner gets on.
+async fn keep_alive(owner: Handle) {
+    let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let mut tick = tokio::time::interval(period / 3);
+    loop {
+        tick.tick().await;
+        if owner.idle_for() < STUCK {
+            notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Saves the discovered machines when the list changed, at most once a second.
+async fn keep_discovered<P: Provisioner>(service: Arc<BootService<P>>, store: Store) {
+    let mut revision = service.discoveries().revision();
+    while revision.changed().await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        revision.mark_unchanged();
+        let (list, store) = (service.discoveries().list(), store.clone());
+        match tokio::task::spawn_blocking(move || store.keep_discovered(&list)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "discovered machines can't be kept"),
+            Err(error) => tracing::error!(%error, "the keeper of discovered machines died"),
+        }
+    }
+}
+
+/// Listens on the address of each network as soon as an interface has it, and no longer than the document names it.
+async fn keep_listeners(service: Arc<BootService<Handle>>, owner: Handle, port: u16) {
+    let mut status = owner.status();
+    let mut running: BTreeMap<SocketAddrV4, (Endpoint, watch::Sender<()>, JoinHandle<()>)> =
+        BTreeMap::new();
+    let mut generation = None;
+    loop {
+        let wanted = endpoints(&owner.view(), &status.borrow_and_update(), port);
+        running.retain(|address, (endpoint, _, task)| {
+            wanted.get(address) == Some(endpoint) && !task.is_finished()
+        });
+        for (address, endpoint) in wanted {
+            if running.contains_key(&address) {
+                continue;
+            }
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    tracing::info!(%address, network = %endpoint.network, "boot service listens");
+                    let (stop, mut stopped) = watch::channel(());
+                    let server = Server {
+                        limits: Limits::default(),
+                        tls: None,
+                        metrics: service.metrics().clone(),
+                    };
+                    let router = boot::router(Arc::clone(&service), endpoint.clone());
+                    // Dropping the sender is the signal to stop.
+                    let shutdown = async move { while stopped.changed().await.is_ok() {} };
+                    let task = tokio::spawn(server.serve(listener, router, shutdown));
+                    running.insert(address, (endpoint, stop, task));
+                }
+                Err(error) => tracing::warn!(%address, %error, "the boot service can't listen"),
+            }
+        }
+        let now = status.borrow().generation;
+        if generation.replace(now) != Some(now) {
+            service.document_changed();
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn endpoints(
+    view: &View,
+    status: &crate::owner::Status,
+    port: u16,
+) -> BTreeMap<SocketAddrV4, Endpoint> {
+    let here: Vec<Ipv4Addr> = status
+        .observed
+        .links
+        .iter()
+        .flat_map(|link| &link.addresses)
+        .map(|address| address.addr())
+        .collect();
+    let networks = view.desired().networks.iter();
+    networks
+        .filter(|network| here.contains(&network.address.addr()))
+        .map(|network| {
+            let address = network.address.addr();
+            let suffix = if port == 80 { String::new() } else { format!(":{port}") };
+            let base_url = format!("http://{address}{suffix}");
+            (SocketAddrV4::new(address, port), Endpoint { network: network.name.clone(), base_url })
+        })
+        .collect()
+}
+
+/// Stops with the names of the programs that are not there, rather than fail at each in the middle of a night.
+///
+/// # Errors
+/// Some are missing.
+pub fn verify_programs(programs: &[cmd::Program]) -> anyhow::Result<()> {
+    let missing = cmd::missing(programs);
+    let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    anyhow::ensure!(missing.is_empty(), "these programs are not installed: {}", names.join(", "));
+    Ok(())
+}

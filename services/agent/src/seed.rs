@@ -1,0 +1,99 @@
+//! The seed file `clusterducks.toml` on the boot partition: what a flashed box knows before anybody configured it.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use model::{
+    desired::{Desired, Interface, Management},
+    name::{Mac, ServerName},
+};
+use serde::Deserialize;
+
+/// The seed file.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seed {
+    /// The server's name.
+    pub hostname: Option<ServerName>,
+    /// The interface that the server is managed by.
+    pub management: Option<SeedManagement>,
+}
+
+/// The management interface in the seed file: found by its address or by its path.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedManagement {
+    /// Its permanent address.
+    pub mac: Option<Mac>,
+    /// udev's `ID_PATH`.
+    pub path: Option<String>,
+    /// The server's address with the prefix length.
+    pub address: Ipv4Net,
+    /// The server's default gateway.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// Why a seed file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not the TOML that it should be.
+    #[error("the seed file clusterducks.toml can't be read")]
+    Toml(#[from] toml::de::Error),
+    /// `[management]` names no interface, or two.
+    #[error("[management] in the seed file needs either mac or path")]
+    Interface,
+}
+
+impl Seed {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// It is not a seed file.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let seed: Self = toml::from_str(text)?;
+        match &seed.management {
+            Some(management) if management.mac.is_some() == management.path.is_some() => {
+                Err(Error::Interface)
+            }
+            _ => Ok(seed),
+        }
+    }
+
+    /// Fills in what the document leaves to the seed.
+    pub fn complete(&self, desired: &mut Desired) {
+        if desired.server.is_none() {
+            desired.server = self.hostname.clone();
+        }
+        if desired.management.is_none() {
+            desired.management = self.management.as_ref().and_then(|seed| {
+                let by_mac = seed.mac.map(Interface::Mac);
+                let interface = by_mac.or_else(|| seed.path.clone().map(Interface::Path))?;
+                Some(Management { interface, address: seed.address, gateway: seed.gateway })
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_fills_in_only_what_the_document_leaves_open() {
+        let text = "hostname = \"box\"\n[management]\nmac = \"52:54:00:00:00:01\"\naddress = \"192.0.2.5/24\"\n";
+        let seed = Seed::parse(text).unwrap();
+        let mut desired = Desired { server: Some("named".parse().unwrap()), ..Desired::default() };
+        seed.complete(&mut desired);
+        assert_eq!(desired.server.unwrap().as_str(), "named");
+        assert_eq!(desired.management.unwrap().address, "192.0.2.5/24".parse().unwrap());
+    }
+
+    #[test]
+    fn a_management_interface_is_named_in_one_way() {
+        for keys in ["", "mac = \"52:54:00:00:00:01\"\npath = \"pci-0000:00:03.0\"\n"] {
+            let text = format!("[management]\n{keys}address = \"192.0.2.5/24\"\n");
+            assert!(matches!(Seed::parse(&text), Err(Error::Interface)), "{text}");
+        }
+        assert!(matches!(Seed::parse("hostnme = \"x\""), Err(Error::Toml(_))));
+    }
+}

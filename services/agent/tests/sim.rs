@@ -1,0 +1,304 @@
+//! The whole agent on the simulated machine: documents through its socket, devices on loopback.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clusterducks_agent::run::{self, Paths};
+use host::sim::SimHost;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, StatusCode, body::Bytes};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpSocket, UnixStream},
+    task::JoinHandle,
+};
+
+/// An agent that runs in this process.
+struct Agent {
+    folder: tempfile::TempDir,
+    port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Agent {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Asked from the kernel and given back at once: nobody else is given it soon.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let task = Self::life(&folder, port);
+        Self { folder, port, task }
+    }
+
+    fn life(folder: &tempfile::TempDir, port: u16) -> JoinHandle<()> {
+        let at = |name: &str| folder.path().join(name);
+        let paths = Paths {
+            state: at("state"),
+            socket: at("agent.sock"),
+            seed: at("clusterducks.toml"),
+            ipxe: at("tftp"),
+            boot_port: port,
+        };
+        tokio::spawn(async move { run::run(paths, |_| SimHost::demo()).await.unwrap() })
+    }
+
+    /// Ends it in this instant and starts it anew with the same state.
+    async fn restart(&mut self) {
+        self.task.abort();
+        while !self.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        self.task = Self::life(&self.folder, self.port);
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
+    async fn api(&self, method: &str, path: &str, body: String) -> (StatusCode, Bytes) {
+        let stream = wait_for(async || UnixStream::connect(self.socket()).await.ok()).await;
+        ask(stream, method, path, body, None).await
+    }
+
+    async fn apply(&self, document: &Value) -> (StatusCode, Value) {
+        let (status, body) = self.api("PUT", "/v1/desired", document.to_string()).await;
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn status(&self) -> Value {
+        serde_json::from_slice(&self.api("GET", "/v1/status", String::new()).await.1).unwrap()
+    }
+
+    async fn converged(&self, generation: u64) -> Value {
+        wait_for(async || {
+            let status = self.status().await;
+            (status["generation"] == generation && status["converged"] == true).then_some(status)
+        })
+        .await
+    }
+
+    /// Asks the boot service as the machine with this address.
+    async fn boot(&self, from: Ipv4Addr, path: &str, token: Option<&str>) -> (StatusCode, String) {
+        let stream = wait_for(async || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((from, 0))).unwrap();
+            socket.connect(SocketAddr::from(([127, 0, 0, 1], self.port))).await.ok()
+        })
+        .await;
+        let (status, body) = ask(stream, "GET", path, String::new(), token).await;
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+async fn wait_for<T>(mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            if let Some(value) = condition().await {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect("it came about within 20 s")
+}
+
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: &str,
+    path: &str,
+    body: String,
+    token: Option<&str>,
+) -> (StatusCode, Bytes) {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path).header("host", "agent");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let answer =
+        sender.send_request(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
+    let status = answer.status();
+    (status, answer.into_body().collect().await.unwrap().to_bytes())
+}
+
+fn document(generation: u64) -> Value {
+    json!({
+        "generation": generation,
+        "pools": [{ "name": "tank", "disks": [{ "serial": "SIM-0" }] }],
+        "networks": [{ "name": "lab", "interface": { "mac": "52:54:00:00:00:01" }, "address": "127.0.0.1/8",
+            "dhcp": { "mode": "proxy" } }],
+        "volumes": [{ "name": "debian", "pool": "tank", "size_bytes": 1 << 30,
+            "source": { "location": "/dev/vdb", "format": "raw", "sha256": "0".repeat(64) } }],
+        "groups": [{ "name": "lab", "volume": "debian", "generations": [1], "production": 1 }],
+        "devices": [
+            { "name": "pc-01", "macs": ["52:54:00:00:01:01"], "network": "lab", "address": "127.0.0.11",
+              "group": "lab", "boot_mode": "overlay" },
+            { "name": "pc-02", "macs": ["52:54:00:00:01:02"], "network": "lab", "address": "127.0.0.12",
+              "group": "lab", "boot_mode": "ephemeral" }
+        ]
+    })
+}
+
+const PC_01: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+const PC_02: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 12);
+
+fn token(script: &str) -> &str {
+    script.split("cd.token=").nth(1).unwrap().split(' ').next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_makes_a_blank_server_boot_its_devices() {
+    let agent = Agent::start();
+    assert_eq!(agent.apply(&document(1)).await, (StatusCode::OK, json!({ "generation": 1 })));
+    let status = agent.converged(1).await;
+    assert!(status["datasets"]["tank/clusterducks/devices/pc-02"].is_object());
+    assert_eq!(status["sessions"], json!({}), "nothing is exported without a boot");
+
+    let (code, script) = agent.boot(PC_01, "/boot/52-54-00-00-01-01.ipxe", None).await;
+    assert_eq!(code, StatusCode::OK);
+    assert!(script.contains("/files/lab/1/vmlinuz"), "{script}");
+    let (code, metadata) = agent.boot(PC_01, "/metadata/v1/boot", Some(token(&script))).await;
+    assert_eq!(code, StatusCode::OK);
+    assert!(
+        metadata.contains("root.target=iqn.2026-01.org.clusterducks:generation.lab.g1\n"),
+        "{metadata}"
+    );
+    let (code, _) = agent.boot(PC_01, "/metadata/v1/boot", Some(token(&script))).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "a token is good for one fetch");
+
+    let (code, script) = agent.boot(PC_02, "/boot/52-54-00-00-01-02.ipxe", None).await;
+    assert_eq!(code, StatusCode::OK);
+    assert!(script.contains("iqn.2026-01.org.clusterducks:device.pc-02"), "{script}");
+    let status = wait_for(async || {
+        let status = agent.status().await;
+        (status["sessions"].as_object().unwrap().len() == 2).then_some(status)
+    })
+    .await;
+    assert!(status["datasets"]["tank/clusterducks/devices/pc-02"]["boot"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_document_is_refused_with_every_fault_and_the_last_good_one_stays() {
+    let agent = Agent::start();
+    agent.apply(&document(1)).await;
+    let mut bad = document(2);
+    bad["devices"][0]["address"] = json!("192.0.2.1");
+    bad["groups"][0]["production"] = json!(7);
+    let (status, refused) = agent.apply(&bad).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let paths: Vec<&str> =
+        refused["faults"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["groups[0].production", "devices[0].address"]);
+
+    bad = document(2);
+    bad["devices"][1]["macs"][0] = json!("not a mac");
+    let (status, refused) = agent.apply(&bad).await;
+    assert_eq!(
+        (status, &refused["faults"][0]["path"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("devices[1].macs[0]"))
+    );
+
+    agent.apply(&document(3)).await;
+    let (status, refused) = agent.apply(&document(2)).await;
+    assert_eq!(
+        (status, &refused["faults"][0]["path"]),
+        (StatusCode::CONFLICT, &json!("generation"))
+    );
+    let mut changed = document(3);
+    changed["devices"] = json!([]);
+    assert_eq!(
+        agent.apply(&changed).await.0,
+        StatusCode::CONFLICT,
+        "a changed document needs a new number"
+    );
+    agent.converged(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_device_in_the_same_moment_are_one_boot() {
+    let agent = Agent::start();
+    agent.apply(&document(1)).await;
+    agent.converged(1).await;
+    let asked = (0..8).map(|_| agent.boot(PC_02, "/boot/52-54-00-00-01-02.ipxe", None));
+    let scripts = futures(asked).await;
+    assert!(
+        scripts.iter().all(|(code, script)| *code == StatusCode::OK && script.contains("sanboot"))
+    );
+    let (_, events) = agent.api("GET", "/v1/events", String::new()).await;
+    let boots: std::collections::BTreeSet<String> = String::from_utf8(events.to_vec())
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["event"] == "boot" && event["step"] == "script")
+        .map(|event| event["boot"].as_str().unwrap().to_owned())
+        .collect();
+    assert!((1..8).contains(&boots.len()), "8 requests made {} boots", boots.len());
+}
+
+async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut pending: Vec<_> = all.map(Box::pin).collect();
+    let mut done: Vec<Option<T>> = pending.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, slot) in pending.iter_mut().zip(&mut done) {
+            if slot.is_none()
+                && let std::task::Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *slot = Some(value);
+            }
+        }
+        if done.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_killed_goes_on_with_its_document_and_its_boots() {
+    let mut agent = Agent::start();
+    agent.apply(&document(1)).await;
+    agent.converged(1).await;
+    agent.boot(PC_01, "/boot/52-54-00-00-01-01.ipxe", None).await;
+    agent.boot(PC_02, "/boot/52-54-00-00-01-02.ipxe", None).await;
+    agent.restart().await;
+    // The simulated machine is blank again: everything is made anew from what the agent kept.
+    let status = agent.converged(1).await;
+    let sessions: Vec<&String> = status["sessions"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        sessions,
+        [
+            "iqn.2026-01.org.clusterducks:device.pc-02",
+            "iqn.2026-01.org.clusterducks:generation.lab.g1"
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_not_known_is_shown_and_boots_once_it_is() {
+    let agent = Agent::start();
+    let mut document_without = document(1);
+    document_without["devices"] = json!([]);
+    agent.apply(&document_without).await;
+    agent.converged(1).await;
+    let path = "/boot/52-54-00-00-01-02.ipxe?uuid=6c1f&serial=S1&manufacturer=QEMU&product=PC&arch=x86_64&platform=efi";
+    let (_, waiting) = agent.boot(PC_02, path, None).await;
+    assert!(!waiting.contains("sanboot iscsi"), "{waiting}");
+    let status = agent.status().await;
+    assert_eq!(status["discovered"][0]["mac"], "52:54:00:00:01:02");
+    assert_eq!(status["discovered"][0]["serial"], "S1");
+    agent.apply(&document(2)).await;
+    agent.converged(2).await;
+    let (_, script) = agent.boot(PC_02, path, None).await;
+    assert!(script.contains("iqn.2026-01.org.clusterducks:device.pc-02"), "{script}");
+    wait_for(async || (agent.status().await["discovered"] == json!([])).then_some(())).await;
+}
