@@ -5,7 +5,9 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{Extension, MatchedPath, Path, Query, Request, State, rejection::QueryRejection},
+    extract::{
+        Extension, MatchedPath, Path, Query, RawQuery, Request, State, rejection::QueryRejection,
+    },
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -103,12 +105,13 @@ async fn script<P: Provisioner>(
     State(site): Here<P>,
     Extension(peer): Extension<Peer>,
     Path(file): Path<String>,
-    query: Result<Query<ScriptQuery>, QueryRejection>,
+    RawQuery(query): RawQuery,
 ) -> Response {
     let mac = file.strip_suffix(".ipxe").and_then(|mac| mac.parse::<Mac>().ok());
     let Some(mac) = mac else { return StatusCode::NOT_FOUND.into_response() };
-    // A query that can't be read costs the facts, not the boot.
-    let query = query.map(|Query(query)| query).unwrap_or_default();
+    // iPXE writes a blank as %20 and, before 2.0, a plus as it is. A query that can't be read costs the facts, not the boot.
+    let query = query.unwrap_or_default().replace('+', "%2B");
+    let query: ScriptQuery = serde_urlencoded::from_str(&query).unwrap_or_default();
     let script = site.service.script(&site.endpoint, mac, peer.0, &query).await;
     ([(header::CACHE_CONTROL, "no-store")], plain(script)).into_response()
 }

@@ -24,13 +24,14 @@ fn steps(lab: &Lab) -> Vec<(String, BootStep, String)> {
 #[tokio::test]
 async fn an_unknown_machine_waits_and_is_discovered_until_it_is_a_device() {
     let lab = Lab::start().await;
-    let path = "/boot/52-54-00-00-00-99.ipxe?uuid=4C4C&serial=S%0Areboot&product=%24%7Bmac%7D&arch=x86_64&platform=efi";
+    let path = "/boot/52-54-00-00-00-99.ipxe?uuid=4C4C&serial=S%0Areboot&manufacturer=A+%20B&product=%24%7Bmac%7D&arch=x86_64&platform=efi";
     let script = lab.script(STRANGER, path).await;
     assert!(script.contains("52:54:00:00:00:99") && script.contains("chain --replace"), "{script}");
     assert!(!script.contains("${") && !script.contains("\nreboot"), "{script}");
     let found = lab.service.discoveries().list();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].uuid.as_str(), found[0].serial.as_str()), ("4c4c", "S?reboot"));
+    assert_eq!(found[0].manufacturer, "A+ B");
     assert_eq!((found[0].address, found[0].arch.as_str()), (Some(STRANGER), "x86_64"));
     assert_eq!(lab.events.since(0, 9).len(), 1);
     lab.script(STRANGER, path).await;
