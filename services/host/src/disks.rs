@@ -17,6 +17,12 @@ pub enum Error {
     /// lsblk's output is not as we know it.
     #[error("can't read the output of lsblk")]
     Json(#[source] serde_json::Error),
+    /// lsblk shows a partition beside its disk and not below it: nobody could tell which disk is in use.
+    #[error("lsblk shows the partition {path} apart from its disk")]
+    Orphan {
+        /// The partition.
+        path: String,
+    },
     /// The stable names of disks can't be read.
     #[error("can't read {BY_ID}")]
     Names(#[source] io::Error),
@@ -68,12 +74,16 @@ pub async fn observe() -> Result<Vec<Disk>, Error> {
 }
 
 async fn list(path: Option<&str>) -> Result<String, cmd::Error> {
-    let columns = "KNAME,PATH,TYPE,SIZE,SERIAL,RO,FSTYPE,LABEL,PTTYPE,MOUNTPOINTS";
+    // With NAME among the columns partitions stand below their disks; without it all stand in one list.
+    let columns = "NAME,KNAME,PATH,TYPE,SIZE,SERIAL,RO,FSTYPE,LABEL,PTTYPE,MOUNTPOINTS";
     Cmd::new(Program::Lsblk).args(["-J", "-b", "-o", columns]).args(path).run().await
 }
 
 fn parse(json: &str) -> Result<Vec<Device>, Error> {
     let listing: Listing = serde_json::from_str(json).map_err(Error::Json)?;
+    if let Some(part) = listing.blockdevices.iter().find(|device| device.kind == "part") {
+        return Err(Error::Orphan { path: part.path.clone() });
+    }
     let takable = |device: &Device| {
         let mounted = |part: &&Device| part.mountpoints.iter().flatten().next().is_some();
         device.kind == "disk"
