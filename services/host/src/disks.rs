@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use crate::cmd::{self, Cmd, Program};
 
+#[cfg(test)]
+mod tests;
+
 /// Why disks could not be looked at or wiped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

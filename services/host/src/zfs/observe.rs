@@ -11,6 +11,9 @@ use serde::Deserialize;
 use super::{BOOT, Error, MARK};
 use crate::cmd::{Cmd, Program};
 
+#[cfg(test)]
+mod tests;
+
 /// Imported pools. A pool whose name no document could hold is left out.
 ///
 /// # Errors
