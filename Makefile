@@ -9,7 +9,7 @@ DEBUG ?= 0
 SHELL_SCRIPTS = $(shell git ls-files -z | xargs -0 grep -lE '^\#!/bin/(ba)?sh|^\# shellcheck shell=' --)
 IMAGES = target/images
 
-.PHONY: help check unit test e2e image guest-image test-images demo bench
+.PHONY: help check unit test e2e image guest-image tiny-guest test-images demo bench
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,11 @@ guest-image: ## the disk image that test devices boot
 	images/prepare image
 	images/guest/build
 
-test-images: guest-image
+tiny-guest: ## a kernel with a shell, on which the harness proves itself
+	images/prepare e2e
+	qemu-tests/tiny-guest/build $(IMAGES)/tiny
+
+test-images: guest-image tiny-guest
 	images/prepare image
 	images/build agent debian 0
 	images/build agent debian 1

@@ -27,9 +27,9 @@ impl Image {
                 ("agent-debian-debug.img", "make image APPLIANCE=agent BASE=debian DEBUG=1")
             }
             Self::Agent => ("agent-debian.img", "make image APPLIANCE=agent BASE=debian"),
-            Self::GuestDebian => ("guest-debian.qcow2", "make image-guest"),
-            Self::TinyKernel => ("tiny/vmlinuz", "qemu-tests/tiny-guest/build target/images/tiny"),
-            Self::TinyInitrd => ("tiny/initrd", "qemu-tests/tiny-guest/build target/images/tiny"),
+            Self::GuestDebian => ("guest-debian.qcow2", "make guest-image"),
+            Self::TinyKernel => ("tiny/vmlinuz", "make tiny-guest"),
+            Self::TinyInitrd => ("tiny/initrd", "make tiny-guest"),
         }
     }
 }

@@ -66,7 +66,12 @@ impl Lan {
 
     /// A diskless device whose one card boots by PXE. The first is `52:54:00:cd:01:0a`: see [`mac_of`].
     pub fn device(&self, name: &str) -> Result<Builder> {
-        let mac = mac_of(self.next_device.fetch_add(1, Ordering::Relaxed));
+        self.device_numbered(name, self.next_device.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A diskless device with the card [`mac_of`]`(number)`.
+    pub fn device_numbered(&self, name: &str, number: u32) -> Result<Builder> {
+        let mac = mac_of(number);
         let nic = NicSpec { mac, model: NicModel::Virtio, boot: true };
         self.machine(name).memory_mib(DEVICE_MEMORY_MIB).nic(&self.switch, nic)
     }
@@ -96,19 +101,25 @@ impl Lan {
 
     /// The agent with a debug shell, up and idle, from a saved state that the first caller makes.
     pub async fn restore_agent(&self) -> Result<Machine> {
-        self.restore_agent_after("ready", async |_| Ok(())).await
+        self.restore_agent_after("ready", Vec::new(), async |_| Ok(())).await
     }
 
-    /// The agent after `prepare`, from the saved state `name` that the first caller of all tests makes.
+    /// The agent with these further disks after `prepare`, from the saved state `name` that the first caller of all tests
+    /// makes.
     pub async fn restore_agent_after(
         &self,
         name: &str,
+        disks: Vec<DiskSpec>,
         prepare: impl AsyncFnOnce(&Machine) -> Result<()>,
     ) -> Result<Machine> {
         let image = find_image(Image::AgentDebug)?;
-        let state = saved_state(name, &image, async |folder: &Path| {
+        let images: Vec<&Path> = std::iter::once(image.as_path())
+            .chain(disks.iter().filter_map(DiskSpec::file))
+            .collect();
+        let state = saved_state(name, &images, async |folder: &Path| {
             let lan = Self::new(&format!("make-{name}"))?;
-            let agent = lan.agent(Image::AgentDebug)?.saveable().start().await?;
+            let flashed = lan.agent(Image::AgentDebug)?.saveable();
+            let agent = disks.iter().cloned().fold(flashed, Builder::disk).start().await?;
             agent.debug().ready(secs(120)).await?;
             agent.debug().check("systemctl is-system-running --wait || systemctl --failed").await?;
             prepare(&agent).await?;
@@ -130,16 +141,16 @@ pub fn mac_of(number: u32) -> String {
     format!("52:54:00:cd:{:02x}:{low:02x}", high.wrapping_add(1))
 }
 
-/// The state `name` of the image at `image`; made by `make` when it is missing or of another image. Tests in other
+/// The state `name` of these images; made by `make` when it is missing or of others. Tests in other
 /// processes wait for the one that makes it.
 pub(crate) async fn saved_state(
     name: &str,
-    image: &Path,
+    images: &[&Path],
     make: impl AsyncFnOnce(&Path) -> Result<SavedState>,
 ) -> Result<SavedState> {
     let states = target_folder()?.join("e2e").join("states");
     fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
-    let folder = states.join(format!("{name}-{}", identity(image)?));
+    let folder = states.join(format!("{name}-{}", identity(images)?));
     let lock = File::create(states.join(format!("{name}.lock")))?;
     let _lock = tokio::task::spawn_blocking(move || Flock::lock(lock, FlockArg::LockExclusive))
         .await?
@@ -169,13 +180,15 @@ fn remove_states_of(name: &str, states: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Changes whenever the image or the emulator does.
-fn identity(image: &Path) -> Result<String> {
-    let metadata =
-        fs::metadata(image).with_context(|| format!("cannot look at {}", image.display()))?;
+/// Changes whenever an image or the emulator does.
+fn identity(images: &[&Path]) -> Result<String> {
     let emulator = crate::process::run_tool("qemu-system-x86_64", &["--version"])?;
     let mut hasher = DefaultHasher::new();
-    (metadata.len(), metadata.modified()?, emulator, crate::accel::accelerator()? as u8)
-        .hash(&mut hasher);
+    (emulator, crate::accel::accelerator()? as u8).hash(&mut hasher);
+    for image in images {
+        let metadata =
+            fs::metadata(image).with_context(|| format!("cannot look at {}", image.display()))?;
+        (metadata.len(), metadata.modified()?).hash(&mut hasher);
+    }
     Ok(format!("{:016x}", hasher.finish()))
 }

@@ -13,6 +13,7 @@ mod machine;
 mod process;
 mod qmp;
 mod serial;
+mod site;
 pub mod switch;
 mod wait;
 mod workspace;
@@ -27,5 +28,6 @@ pub use machine::{
 pub use process::run_tool;
 pub use qmp::Qmp;
 pub use serial::Serial;
+pub use site::{DEVICE_UP, Site, converged, up};
 pub use wait::{secs, wait_until};
 pub use workspace::{Workspace, token};

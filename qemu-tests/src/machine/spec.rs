@@ -1,7 +1,7 @@
 //! Owns what a machine is made of, as data that a saved state can hold. No I/O.
 
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What starts when the machine gets power.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,14 @@ pub enum DiskSpec {
 }
 
 impl DiskSpec {
+    /// The file that the guest reads, where it is one of the host's as it is.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::ReadOnly { file, .. } => Some(file),
+            Self::Overlay { .. } | Self::Blank { .. } => None,
+        }
+    }
+
     pub(crate) fn serial(&self) -> &str {
         match self {
             Self::Overlay { serial, .. }
