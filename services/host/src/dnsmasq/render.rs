@@ -144,7 +144,7 @@ fn authoritative(network: &DhcpNetwork, text: &mut String) -> Result<()> {
     if let Some(domain) = &network.domain {
         line(text, format_args!("dhcp-option=tag:{tag},option:domain-name,{domain}"));
     }
-    boot_by_http(network, text);
+    boot_by_http(network, &tag, text);
     // Firmware takes no offer for HTTP boot that does not say HTTPClient back (UEFI specification, 24.7); in proxy mode
     // dnsmasq does so by itself.
     for client in CLIENTS.iter().filter(|client| client.http) {
@@ -169,13 +169,13 @@ fn authoritative(network: &DhcpNetwork, text: &mut String) -> Result<()> {
 
 /// PXE firmware beside another DHCP server takes its file from a boot menu, which with one entry is no menu; iPXE and HTTP
 /// boot take it from the offer. An entry whose tags fit would hide the offer's file, so that each entry excludes iPXE.
+///
+/// The tag is the interface's, which dnsmasq sets by itself: where a proxy range sets a tag, dnsmasq 2.91 spins for ever at
+/// the second request (2.90 does not).
 fn proxy(network: &DhcpNetwork, text: &mut String) {
-    let (tag, server) = (tag(&network.name), network.server);
-    line(
-        text,
-        format_args!("dhcp-range=set:{tag},{},proxy,{}", server.network(), server.netmask()),
-    );
-    boot_by_http(network, text);
+    let (tag, server) = (&network.interface, network.server);
+    line(text, format_args!("dhcp-range={},proxy,{}", server.network(), server.netmask()));
+    boot_by_http(network, tag, text);
     for client in CLIENTS.iter().filter(|client| !client.http) {
         for architecture in client.architectures {
             line(
@@ -190,8 +190,8 @@ fn proxy(network: &DhcpNetwork, text: &mut String) {
     }
 }
 
-fn boot_by_http(network: &DhcpNetwork, text: &mut String) {
-    let (tag, server) = (tag(&network.name), network.server.addr());
+fn boot_by_http(network: &DhcpNetwork, tag: &str, text: &mut String) {
+    let server = network.server.addr();
     line(text, format_args!("dhcp-boot=tag:{tag},tag:ipxe,http://{server}/boot.ipxe,,{server}"));
     for client in CLIENTS.iter().filter(|client| client.http) {
         line(
