@@ -6,7 +6,7 @@ APPLIANCE ?= agent
 BASE ?= debian
 DEBUG ?= 0
 
-SHELL_SCRIPTS = $(shell git ls-files -z | xargs -0 grep -lE '^\#!/bin/(ba)?sh|^\# shellcheck shell=' --)
+SHELL_SCRIPTS = $(shell git ls-files -z | xargs -0 grep -lsE '^\#!/bin/(ba)?sh|^\# shellcheck shell=' --)
 IMAGES = target/images
 
 .PHONY: help check unit test e2e image guest-image tiny-guest test-images demo bench
