@@ -89,6 +89,19 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_on_the_image_is_a_seed_once_its_lines_are_switched_on() {
+        let sample = include_str!("../../../images/agent/clusterducks.toml");
+        assert_eq!(Seed::parse(sample).unwrap(), Seed::default());
+        let setting = |line: &str| line.contains(" = ") || line.starts_with("# [");
+        let switched_on: String = sample
+            .lines()
+            .filter(|line| setting(line))
+            .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+            .collect();
+        assert!(Seed::parse(&switched_on).unwrap().management.is_some());
+    }
+
+    #[test]
     fn a_management_interface_is_named_in_one_way() {
         for keys in ["", "mac = \"52:54:00:00:00:01\"\npath = \"pci-0000:00:03.0\"\n"] {
             let text = format!("[management]\n{keys}address = \"192.0.2.5/24\"\n");
