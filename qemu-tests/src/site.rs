@@ -33,7 +33,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// The site of the test `name`: the group `lab` with one generation and no device. It starts from a saved state.
+    /// The site of the test `name`: the group `lab` with one generation. It starts from a saved state.
     pub async fn new(name: &str) -> Result<Self> {
         let lan = Lan::new(name)?;
         let document = document(&guest_sha256().await?);
@@ -169,7 +169,12 @@ fn document(guest_sha256: &str) -> Value {
             "name": "lab", "volume": "debian", "generations": [1], "production": 1,
             "kernel_arguments": "console=ttyS0"
         }],
-        "vdisks": [], "devices": [], "menus": []
+        "vdisks": [], "menus": [],
+        // Nobody's machine: with one overlay device, the kernel is read out of the generation before a state is saved.
+        "devices": [{
+            "name": "pc-9", "macs": [mac_of(9)], "network": "lab", "address": "10.77.0.9", "group": "lab",
+            "boot_mode": "overlay"
+        }]
     })
 }
 

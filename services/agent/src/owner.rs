@@ -39,6 +39,8 @@ const QUIET: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(5);
 /// Rounds of one run; a plan takes three from a blank server (pool, tree, what hangs on jobs).
 const ROUNDS: usize = 8;
+/// Of a step that succeeded, and that the next observation asks for again.
+const DID_NOT_HOLD: &str = "it was done, and the machine does not show it; see the server's log";
 /// Why a run began: a device asked to boot.
 const BOOT: &str = "boot";
 /// Why a run began: a document came into force.
@@ -236,6 +238,7 @@ impl<H: Host> Owner<H> {
         if !self.stale {
             self.provision().await;
         }
+        let mut done: Vec<Step> = Vec::new();
         let mut rounds = 0;
         while rounds < ROUNDS {
             if (look || self.stale) && !self.observe().await {
@@ -244,10 +247,19 @@ impl<H: Host> Owner<H> {
             }
             self.provision().await;
             let plan = plan(&self.desired, &self.boots, &self.picture.state);
+            for step in plan.steps.iter().filter(|step| done.contains(step)) {
+                if blocked_by(step, &failed).is_some() {
+                    continue;
+                }
+                tracing::warn!(?step, "did not hold");
+                let undone = |resource| (resource, DID_NOT_HOLD.to_owned());
+                failed.extend(step.changes().into_iter().map(undone));
+            }
             if plan.steps.iter().all(|step| blocked_by(step, &failed).is_some()) {
                 break;
             }
             look = self.apply_all(&plan, &mut failed).await == Applied::Whole;
+            done = if look { plan.steps } else { Vec::new() };
             rounds += usize::from(look);
         }
         self.conclude(failed);

@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -143,8 +145,10 @@ impl Ipxe {
             };
             copies.push((self.folder.join(binary.name), copy));
         }
-        fs::create_dir_all(&self.folder)
-            .map_err(|source| Error::Folder { path: self.folder.clone(), source })?;
+        let folder_error = |source| Error::Folder { path: self.folder.clone(), source };
+        fs::create_dir_all(&self.folder).map_err(folder_error)?;
+        // TFTP is served by another user, and the agent's umask lets nobody else in.
+        fs::set_permissions(&self.folder, Permissions::from_mode(0o755)).map_err(folder_error)?;
         let mut change = Change::Unchanged;
         for (path, copy) in copies {
             if files::write_atomic(&path, &copy, 0o644)? == Change::Changed {
@@ -221,6 +225,8 @@ mod tests {
         let root = Root::Stamped(ours("b"));
         assert_eq!(ipxe.fill(&root).unwrap(), Change::Changed);
         assert_eq!(ipxe.fill(&root).unwrap(), Change::Unchanged);
+        let mode = fs::metadata(folder.path().join("run/tftp")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "TFTP's own user can read the folder");
         let roots = ipxe.observe().unwrap();
         for binary in BINARIES {
             let expected = if binary.stamped { root.clone() } else { Root::Default };
