@@ -26,6 +26,7 @@ unit: ## tests that need no virtual machine
 	images/prepare unit
 	images/run-tests --workspace --exclude qemu-tests
 	images/run-tests --package qemu-tests --lib --test dependencies
+	$(MAKE) -C initrd-module test
 
 test: check unit e2e ## everything; builds the images that it needs
 

@@ -14,7 +14,9 @@ CD_WAIT_S=${CD_WAIT_S:-30}
 
 # cd_field FILE: a field of the table, or a dash; a table that leaves a field out says 0.0.0.0.
 cd_field() {
-    IFS= read -r cd_text 2>/dev/null <"$1" || cd_text=
+    cd_text=
+    # The kernel ends some fields without a newline (iscsi_ibft.c), and read calls that a failure.
+    IFS= read -r cd_text 2>/dev/null <"$1" || :
     case $cd_text in
         '' | 0.0.0.0) echo - ;;
         *) printf '%s\n' "$cd_text" ;;

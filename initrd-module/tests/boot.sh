@@ -173,5 +173,39 @@ check "cd.onfail=shell gives a shell" says "leave it with exit"
 check "the shell reads the console" grep -qx ".*a shell said this" "$T/console"
 check "cd.onfail=shell does not reboot" not rebooted
 
+# The firmware's table as the kernel shows it: some fields end without a newline.
+firmware_table() {
+    nic=$T/sys/firmware/ibft/ethernet0
+    mkdir -p "$nic"
+    echo 52:54:00:00:00:01 >"$nic/mac"
+    printf '%s' 10.77.0.10 >"$nic/ip-addr"
+    printf '%s' 255.255.255.0 >"$nic/subnet-mask"
+    printf '%s' 0.0.0.0 >"$nic/gateway"
+    printf '%s' 0.0.0.0 >"$nic/primary-dns"
+}
+
+ibft() {
+    env PATH="$PWD/stubs:$PATH" T="$T" CD_LIB="$T/lib" CD_RUN="$T/run" CD_SYS="$T/sys" CD_CONSOLE="$T/console" CD_WAIT_S=0 \
+        $CD_SHELL ../clusterducks/clusterducks-ibft.sh >>"$T/stdout" 2>&1
+}
+
+new_machine
+firmware_table
+ibft
+check "the firmware's address is taken" logged "10.77.0.10/24"
+check "the firmware's disk is opened" logged "iscsistart -b"
+check "the firmware's table without a gateway is no fault" not says "FAILED"
+
+new_machine
+firmware_table
+: >"$nic/subnet-mask"
+ibft
+check "a table without a mask is named" says "has no usable subnet mask"
+check "nothing is opened by a table without a mask" not logged "iscsistart"
+
+new_machine
+ibft
+check "no table, nothing done" not logged "iscsistart"
+
 printf '%s: boot: %s checks, %s failed\n' "$CD_SHELL" "$cases" "$failed"
 [ "$failed" -eq 0 ]
