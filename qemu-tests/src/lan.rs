@@ -78,13 +78,17 @@ impl Lan {
 
     /// The agent appliance as it was flashed, with a blank 16 GiB disk `pool0` for its pool.
     pub fn agent(&self, image: Image) -> Result<Builder> {
+        self.agent_with(image, DiskSpec::Blank { size_bytes: 16 * GIB, serial: "pool0".into() })
+    }
+
+    /// The agent appliance as it was flashed, with this disk for its pool.
+    pub fn agent_with(&self, image: Image, pool: DiskSpec) -> Result<Builder> {
         let flashed = DiskSpec::Overlay {
             base: find_image(image)?,
             format: "raw".into(),
             size_bytes: Some(8 * GIB),
             serial: "system".into(),
         };
-        let pool = DiskSpec::Blank { size_bytes: 16 * GIB, serial: "pool0".into() };
         let nic = NicSpec { mac: AGENT_MAC.into(), model: NicModel::Virtio, boot: false };
         self.machine("agent")
             .cpus(2)

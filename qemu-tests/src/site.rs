@@ -57,6 +57,22 @@ impl Site {
         Ok(Self { lan, agent, document })
     }
 
+    /// Takes the agent away as by a power cut, and puts a server in its place that was just flashed and has the same disk
+    /// with the pool.
+    pub async fn flash_anew(&mut self) -> Result<()> {
+        self.agent.power_cut();
+        let pool = DiskSpec::Overlay {
+            base: self.agent.disk_file(1)?.to_owned(),
+            format: "qcow2".into(),
+            size_bytes: None,
+            serial: "pool0".into(),
+        };
+        let flashed = self.lan.agent_with(Image::AgentDebug, pool)?.named("flashed-anew");
+        self.agent = flashed.disk(guest_disk()?).start().await?;
+        self.agent.debug().ready(secs(120)).await?;
+        Ok(())
+    }
+
     /// Adds a device to the document: `pc-<number>` at 10.77.0.`number`, with the card [`mac_of`]`(number)`.
     pub fn add_device(&mut self, number: u32, boot_mode: &str) -> &mut Value {
         let device = json!({

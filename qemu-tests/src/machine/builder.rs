@@ -55,6 +55,13 @@ impl Builder {
         self
     }
 
+    /// Gives the machine another name than its kind's.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.spec.name = name.to_owned();
+        self
+    }
+
     /// Memory in MiB; 512 by default.
     #[must_use]
     pub fn memory_mib(mut self, memory_mib: u32) -> Self {

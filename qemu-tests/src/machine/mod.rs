@@ -85,6 +85,14 @@ impl Machine {
         &self.folder
     }
 
+    /// The file of disk `index`, to be put into another machine once this one is off.
+    pub fn disk_file(&self, index: usize) -> Result<&Path> {
+        let drive = self.paths.disks.get(index);
+        drive
+            .map(|drive| drive.file.as_path())
+            .with_context(|| format!("{} has no disk {index}", self.name()))
+    }
+
     /// The serial log, to read; [`Self::expect`] waits for something in it.
     pub fn serial(&self) -> &Serial {
         &self.serial
