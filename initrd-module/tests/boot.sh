@@ -7,36 +7,36 @@ cases=0 failed=0
 
 # A machine with one interface whose disk sdb is a blank vDisk of 16 MiB.
 new_machine() {
-    rm -rf "$CD_WORK/m"
-    T=$CD_WORK/m
-    mkdir -p "$T/sys/class/net/eth0/device" "$T/dev" "$T/run" "$T/root/etc" "$T/lib"
-    echo 52:54:00:00:00:01 >"$T/sys/class/net/eth0/address"
-    echo 1 >"$T/sys/class/net/eth0/carrier"
-    : >"$T/mounts" && : >"$T/log" && : >"$T/events" && : >"$T/console"
-    truncate -s 16M "$T/dev/sdb"
-    for file in effects network agent disk root; do
-        cp "../clusterducks/$file.sh" "$T/lib/"
-    done
-    cp ../clusterducks/clusterducks-lib.sh "$T/lib/lib.sh"
-    printf '%s\n' "$line cd.onfail=retry" >"$T/cmdline"
+	rm -rf "$CD_WORK/m"
+	T=$CD_WORK/m
+	mkdir -p "$T/sys/class/net/eth0/device" "$T/dev" "$T/run" "$T/root/etc" "$T/lib"
+	echo 52:54:00:00:00:01 >"$T/sys/class/net/eth0/address"
+	echo 1 >"$T/sys/class/net/eth0/carrier"
+	: >"$T/mounts" && : >"$T/log" && : >"$T/events" && : >"$T/console"
+	truncate -s 16M "$T/dev/sdb"
+	for file in effects network agent disk root; do
+		cp "../clusterducks/$file.sh" "$T/lib/"
+	done
+	cp ../clusterducks/clusterducks-lib.sh "$T/lib/lib.sh"
+	printf '%s\n' "$line cd.onfail=retry" >"$T/cmdline"
 }
 
 # boot [VARIABLE=VALUE...]: one boot with two attempts at most; its status.
 boot() {
-    env PATH="$PWD/stubs:$PATH" T="$T" CD_LIB="$T/lib" CD_RUN="$T/run" CD_SYS="$T/sys" CD_DEV="$T/dev" CD_MOUNTS="$T/mounts" \
-        CD_CA="$T/ca.pem" CD_CONSOLE="$T/console" CD_SYSRQ="$T/sysrq" CD_CMDLINE="$T/cmdline" NEWROOT="$T/root" \
-        CD_WAIT_S=0 CD_PAUSE_S=0 CD_ATTEMPTS=2 "$@" $CD_SHELL ../clusterducks/clusterducks-boot.sh >>"$T/stdout" 2>&1
+	env PATH="$PWD/stubs:$PATH" T="$T" CD_LIB="$T/lib" CD_RUN="$T/run" CD_SYS="$T/sys" CD_DEV="$T/dev" CD_MOUNTS="$T/mounts" \
+		CD_CA="$T/ca.pem" CD_CONSOLE="$T/console" CD_SYSRQ="$T/sysrq" CD_CMDLINE="$T/cmdline" NEWROOT="$T/root" \
+		CD_WAIT_S=0 CD_PAUSE_S=0 CD_ATTEMPTS=2 "$@" $CD_SHELL ../clusterducks/clusterducks-boot.sh >>"$T/stdout" 2>&1
 }
 
 # check NAME COMMAND...
 check() {
-    name=$1
-    shift
-    cases=$((cases + 1))
-    "$@" && return 0
-    failed=$((failed + 1))
-    printf '%s: boot: %s: this does not hold: %s\n' "$CD_SHELL" "$name" "$*"
-    sed 's/^/    /' "$T/console" "$T/stdout" | tail -n 12
+	name=$1
+	shift
+	cases=$((cases + 1))
+	"$@" && return 0
+	failed=$((failed + 1))
+	printf '%s: boot: %s: this does not hold: %s\n' "$CD_SHELL" "$name" "$*"
+	sed 's/^/    /' "$T/console" "$T/stdout" | tail -n 12
 }
 
 says() { grep -qF -- "$1" "$T/console"; }
@@ -64,33 +64,33 @@ setup_link() { ln -s /srv "$T/root/srv"; }
 setup_spoilt() { sed 's/^mode=.*/mode=raw/' metadata/overlay >"$T/spoilt"; }
 
 while IFS='|' read -r name setup stubs said attempts also; do
-    case $name in
-        '' | '#'*) continue ;;
-    esac
-    new_machine
-    "setup_$setup"
-    cp "$T/dev/sdb" "$T/before"
-    set -f
-    IFS=,
-    # shellcheck disable=SC2086 # the words are the variables
-    set -- $stubs
-    unset IFS
-    set +f
-    [ "$setup" != spoilt ] || set -- "$@" "STUB_META=$T/spoilt"
-    boot "$@"
-    check "$name" says "FAILED: $said"
-    check "$name" says "WHAT TO DO: "
-    check "$name" attempts "$attempts"
-    check "$name" rebooted
-    case $also in
-        *told*) check "$name" tells_agent "step=failed" ;;
-    esac
-    case $also in
-        *untouched*) check "$name" untouched ;;
-    esac
-    case $also in
-        *no-tmpfs*) check "$name" not logged "mount -t tmpfs" ;;
-    esac
+	case $name in
+	'' | '#'*) continue ;;
+	esac
+	new_machine
+	"setup_$setup"
+	cp "$T/dev/sdb" "$T/before"
+	set -f
+	IFS=,
+	# shellcheck disable=SC2086 # the words are the variables
+	set -- $stubs
+	unset IFS
+	set +f
+	[ "$setup" != spoilt ] || set -- "$@" "STUB_META=$T/spoilt"
+	boot "$@"
+	check "$name" says "FAILED: $said"
+	check "$name" says "WHAT TO DO: "
+	check "$name" attempts "$attempts"
+	check "$name" rebooted
+	case $also in
+	*told*) check "$name" tells_agent "step=failed" ;;
+	esac
+	case $also in
+	*untouched*) check "$name" untouched ;;
+	esac
+	case $also in
+	*no-tmpfs*) check "$name" not logged "mount -t tmpfs" ;;
+	esac
 done <failures
 
 new_machine
@@ -175,18 +175,18 @@ check "cd.onfail=shell does not reboot" not rebooted
 
 # The firmware's table as the kernel shows it: some fields end without a newline.
 firmware_table() {
-    nic=$T/sys/firmware/ibft/ethernet0
-    mkdir -p "$nic"
-    echo 52:54:00:00:00:01 >"$nic/mac"
-    printf '%s' 10.77.0.10 >"$nic/ip-addr"
-    printf '%s' 255.255.255.0 >"$nic/subnet-mask"
-    printf '%s' 0.0.0.0 >"$nic/gateway"
-    printf '%s' 0.0.0.0 >"$nic/primary-dns"
+	nic=$T/sys/firmware/ibft/ethernet0
+	mkdir -p "$nic"
+	echo 52:54:00:00:00:01 >"$nic/mac"
+	printf '%s' 10.77.0.10 >"$nic/ip-addr"
+	printf '%s' 255.255.255.0 >"$nic/subnet-mask"
+	printf '%s' 0.0.0.0 >"$nic/gateway"
+	printf '%s' 0.0.0.0 >"$nic/primary-dns"
 }
 
 ibft() {
-    env PATH="$PWD/stubs:$PATH" T="$T" CD_LIB="$T/lib" CD_RUN="$T/run" CD_SYS="$T/sys" CD_CONSOLE="$T/console" CD_WAIT_S=0 \
-        $CD_SHELL ../clusterducks/clusterducks-ibft.sh >>"$T/stdout" 2>&1
+	env PATH="$PWD/stubs:$PATH" T="$T" CD_LIB="$T/lib" CD_RUN="$T/run" CD_SYS="$T/sys" CD_CONSOLE="$T/console" CD_WAIT_S=0 \
+		$CD_SHELL ../clusterducks/clusterducks-ibft.sh >>"$T/stdout" 2>&1
 }
 
 new_machine
