@@ -1,7 +1,7 @@
 //! The agent's API: what the panel and root on the box ask of it. The same routes stand on the Unix socket and, behind client
 //! certificates, on loopback. It changes nothing itself: a document goes to the owner.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -18,7 +18,7 @@ use model::{
 };
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::{
     boot::events::Events,
@@ -36,6 +36,8 @@ pub struct Api {
     pub events: Arc<Events>,
     /// Machines that are not known.
     pub discoveries: Arc<dyn Fn() -> Vec<wire::Discovered> + Send + Sync>,
+    /// The certificates of the agent's own servers.
+    pub certificates: watch::Receiver<BTreeMap<String, wire::Certificate>>,
     /// Counters.
     pub registry: Registry,
 }
@@ -120,10 +122,10 @@ async fn desired(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn status(State(api): State<Arc<Api>>) -> Json<wire::Status> {
-    Json(show(&api.owner.status().borrow(), (api.discoveries)()))
+    Json(show(&api, &api.owner.status().borrow()))
 }
 
-fn show(status: &owner::Status, discovered: Vec<wire::Discovered>) -> wire::Status {
+fn show(api: &Api, status: &owner::Status) -> wire::Status {
     let observed = &status.observed;
     wire::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -150,12 +152,18 @@ fn show(status: &owner::Status, discovered: Vec<wire::Discovered>) -> wire::Stat
             .collect(),
         boot_files: observed.boot_files.clone(),
         imports: observed.imports.clone(),
-        discovered,
+        discovered: (api.discoveries)(),
+        certificates: api.certificates.borrow().clone(),
     }
 }
 
+/// The JSON schema of a document.
+pub fn document_schema() -> schemars::Schema {
+    schemars::schema_for!(Desired)
+}
+
 async fn schema() -> Response {
-    Json(schemars::schema_for!(Desired)).into_response()
+    Json(document_schema()).into_response()
 }
 
 /// Which events to send.

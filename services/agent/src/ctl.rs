@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode, body::Bytes};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use crate::api::{Accepted, Refused};
+use crate::api::{Accepted, Refused, document_schema};
 
 /// What root can ask.
 #[derive(Debug, clap::Subcommand)]
@@ -32,7 +32,7 @@ pub enum Command {
         #[arg(long)]
         follow: bool,
     },
-    /// Prints the JSON schema of a document.
+    /// Prints the JSON schema of a document, without asking the agent.
     Schema,
     /// Prints the counters.
     Metrics,
@@ -49,7 +49,10 @@ pub async fn run(socket: &Path, command: Command) -> anyhow::Result<()> {
         Command::Events { after, follow } => {
             print(socket, &format!("/v1/events?after={after}&follow={follow}")).await
         }
-        Command::Schema => print(socket, "/v1/schema").await,
+        Command::Schema => {
+            println!("{}", serde_json::to_string_pretty(&document_schema())?);
+            Ok(())
+        }
         Command::Metrics => print(socket, "/metrics").await,
     }
 }

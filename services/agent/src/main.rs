@@ -1,6 +1,6 @@
 //! `clusterducks-agent`: reconciles the server it runs on and serves the devices of its networks.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 use clusterducks_agent::{ctl, run};
@@ -26,6 +26,12 @@ struct Arguments {
     /// The port of the boot service.
     #[arg(long, default_value_t = 80)]
     boot_port: u16,
+    /// The port of the boot service where it has a certificate.
+    #[arg(long, default_value_t = 443)]
+    boot_tls_port: u16,
+    /// Where the API answers the panel, when there are certificates for it in the folder tls of the agent's state.
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    api: SocketAddr,
     /// Owns a simulated machine: no privileges, nothing is touched.
     #[arg(long)]
     sim: bool,
@@ -59,13 +65,15 @@ fn main() -> anyhow::Result<()> {
         seed: arguments.seed,
         ipxe: arguments.ipxe,
         boot_port: arguments.boot_port,
+        boot_tls_port: arguments.boot_tls_port,
+        api: arguments.api,
     };
     let ended = if arguments.sim {
         runtime.block_on(run::run(paths, |_wake| SimHost::demo()))
     } else {
         run::verify_programs(Program::ALL)?;
-        let ipxe = paths.ipxe.clone();
-        runtime.block_on(run::run(paths, |wake| Machine::new(ipxe, wake)))
+        let (ipxe, tls) = (paths.ipxe.clone(), paths.tls());
+        runtime.block_on(run::run(paths, |wake| Machine::new(ipxe, tls, wake)))
     };
     // Blocking work that hangs on a device must not keep the agent from being restarted.
     runtime.shutdown_background();

@@ -1,8 +1,7 @@
 //! The agent at work: puts the owner, the boot service, the API and the listeners together, and tells systemd when it is ready.
 
 use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -11,22 +10,16 @@ use std::{
 use anyhow::Context as _;
 use host::{cmd, files, seam::Host};
 use prometheus_client::registry::Registry;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::net::UnixListener;
 
 use crate::{
     api::{self, Api},
     boot::{
-        self, BootService, Endpoint, ProvisionError, Provisioned, Provisioner, Settings, View,
-        discovered::Discoveries,
-        events::Events,
-        metadata,
-        serve::{Limits, Server},
+        BootService, ProvisionError, Provisioned, Provisioner, Settings, View,
+        discovered::Discoveries, events::Events, metadata, metrics::Connections,
     },
-    clock,
+    certificates::Certificates,
+    clock, listen,
     owner::{Handle, Owner, Request},
     seed::Seed,
     store::Store,
@@ -45,6 +38,17 @@ pub struct Paths {
     pub ipxe: PathBuf,
     /// The port of the boot service; 80 on an appliance.
     pub boot_port: u16,
+    /// Its port where it has a certificate; 443 on an appliance.
+    pub boot_tls_port: u16,
+    /// Where the API answers the panel.
+    pub api: SocketAddr,
+}
+
+impl Paths {
+    /// The certificates.
+    pub fn tls(&self) -> PathBuf {
+        self.state.join("tls")
+    }
 }
 
 /// How long a device waits for its script before iPXE asks again.
@@ -90,7 +94,7 @@ pub async fn run<H: Host>(
         clock: clock::now_ms,
     };
     let (owner, handle) = Owner::new(make_host, seed, store.clone(), Arc::clone(&events))?;
-    let mut registry = Registry::with_prefix("clusterducks");
+    let mut registry = Registry::default();
     let service = Arc::new(BootService::new(
         handle.clone(),
         settings,
@@ -98,23 +102,33 @@ pub async fn run<H: Host>(
         discoveries,
         &mut registry,
     ));
+    let certificates = Certificates::open(&paths.tls());
+    let api_connections = Connections::register(&mut registry, "clusterducks_api");
     let listed = Arc::clone(&service);
     let api = Arc::new(Api {
         owner: handle.clone(),
         events,
         discoveries: Arc::new(move || listed.discoveries().list()),
+        certificates: certificates.states(),
         registry,
     });
+    let router = api::router(api);
+    let panel = listen::keep_api(router.clone(), paths.api, certificates.api(), api_connections);
+    let ports = listen::Ports { http: paths.boot_port, https: paths.boot_tls_port };
+    let devices =
+        listen::keep_boot(Arc::clone(&service), handle.clone(), ports, certificates.boot());
     let socket = bind_socket(&paths.socket)?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
-        if let Err(error) = axum::serve(socket, api::router(api)).await {
+        if let Err(error) = axum::serve(socket, router).await {
             tracing::error!(%error, "the API's socket died");
         }
     });
     tasks.spawn(owner.run());
     tasks.spawn(keep_discovered(Arc::clone(&service), store));
-    tasks.spawn(keep_listeners(Arc::clone(&service), handle.clone(), paths.boot_port));
+    tasks.spawn(devices);
+    tasks.spawn(panel);
+    tasks.spawn(certificates.keep());
     tasks.spawn(keep_alive(handle));
     notify(&[sd_notify::NotifyState::Ready]);
     tokio::select! {
@@ -187,73 +201,6 @@ async fn keep_discovered<P: Provisioner>(service: Arc<BootService<P>>, store: St
             Err(error) => tracing::error!(%error, "the keeper of discovered machines died"),
         }
     }
-}
-
-/// Listens on the address of each network as soon as an interface has it, and no longer than the document names it.
-async fn keep_listeners(service: Arc<BootService<Handle>>, owner: Handle, port: u16) {
-    let mut status = owner.status();
-    let mut running: BTreeMap<SocketAddrV4, (Endpoint, watch::Sender<()>, JoinHandle<()>)> =
-        BTreeMap::new();
-    let mut generation = None;
-    loop {
-        let wanted = endpoints(&owner.view(), &status.borrow_and_update(), port);
-        running.retain(|address, (endpoint, _, task)| {
-            wanted.get(address) == Some(endpoint) && !task.is_finished()
-        });
-        for (address, endpoint) in wanted {
-            if running.contains_key(&address) {
-                continue;
-            }
-            match TcpListener::bind(address).await {
-                Ok(listener) => {
-                    tracing::info!(%address, network = %endpoint.network, "boot service listens");
-                    let (stop, mut stopped) = watch::channel(());
-                    let server = Server {
-                        limits: Limits::default(),
-                        tls: None,
-                        metrics: service.metrics().clone(),
-                    };
-                    let router = boot::router(Arc::clone(&service), endpoint.clone());
-                    // Dropping the sender is the signal to stop.
-                    let shutdown = async move { while stopped.changed().await.is_ok() {} };
-                    let task = tokio::spawn(server.serve(listener, router, shutdown));
-                    running.insert(address, (endpoint, stop, task));
-                }
-                Err(error) => tracing::warn!(%address, %error, "the boot service can't listen"),
-            }
-        }
-        let now = status.borrow().generation;
-        if generation.replace(now) != Some(now) {
-            service.document_changed();
-        }
-        if status.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-fn endpoints(
-    view: &View,
-    status: &crate::owner::Status,
-    port: u16,
-) -> BTreeMap<SocketAddrV4, Endpoint> {
-    let here: Vec<Ipv4Addr> = status
-        .observed
-        .links
-        .iter()
-        .flat_map(|link| &link.addresses)
-        .map(|address| address.addr())
-        .collect();
-    let networks = view.desired().networks.iter();
-    networks
-        .filter(|network| here.contains(&network.address.addr()))
-        .map(|network| {
-            let address = network.address.addr();
-            let suffix = if port == 80 { String::new() } else { format!(":{port}") };
-            let base_url = format!("http://{address}{suffix}");
-            (SocketAddrV4::new(address, port), Endpoint { network: network.name.clone(), base_url })
-        })
-        .collect()
 }
 
 /// Stops with the names of the programs that are not there, rather than fail at each in the middle of a night.

@@ -10,6 +10,11 @@ use std::{
 };
 
 use model::name::Sha256;
+use rustls_pki_types::{
+    CertificateDer,
+    pem::{self, PemObject as _},
+};
+use sha2::Digest as _;
 
 use crate::files::{self, Change};
 
@@ -69,9 +74,25 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A copy can't be read or written.
-    #[error("no access to a copy of iPXE")]
+    /// A copy or the root's own file can't be read or written.
+    #[error("no access to a file of iPXE")]
     File(#[from] files::Error),
+    /// The file names no root.
+    #[error("{} holds no fingerprint of 64 hexadecimal digits", path.display())]
+    Fingerprint {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: model::name::Error,
+    },
+    /// The file holds no certificate.
+    #[error("{} holds no certificate", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
 }
 
 impl Error {
@@ -79,7 +100,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Source { .. } | Self::Folder { .. } | Self::File(_) => true,
-            Self::Place { .. } => false,
+            Self::Place { .. } | Self::Fingerprint { .. } | Self::Certificate { .. } => false,
         }
     }
 }
@@ -94,6 +115,30 @@ pub enum Root {
     Default,
     /// The certificate with this fingerprint alone.
     Stamped(Sha256),
+}
+
+/// The fingerprint of the boot service's CA, as digits; it goes before [`CA`].
+pub const CA_SHA256: &str = "boot-ca.sha256";
+/// The certificate of the boot service's CA.
+pub const CA: &str = "boot-ca.crt";
+
+/// Whom copies shall trust: the CA that a folder of certificates names, or whom they trust anyway when it names none.
+///
+/// # Errors
+/// A file is there, and it is not what its name says.
+pub fn read_root(folder: &Path) -> Result<Root> {
+    let path = folder.join(CA_SHA256);
+    if let Some(digits) = files::read_if_exists(&path)? {
+        let digits = String::from_utf8_lossy(&digits).trim().to_ascii_lowercase();
+        let fingerprint = digits.parse().map_err(|source| Error::Fingerprint { path, source })?;
+        return Ok(Root::Stamped(fingerprint));
+    }
+    let path = folder.join(CA);
+    let Some(text) = files::read_if_exists(&path)? else { return Ok(Root::Default) };
+    let certificate = CertificateDer::from_pem_slice(&text)
+        .map_err(|source| Error::Certificate { path, source })?;
+    let digest = hex::encode(sha2::Sha256::digest(&certificate));
+    Ok(Root::Stamped(digest.parse().expect("a digest is 64 hexadecimal digits")))
 }
 
 /// The folder of iPXE's binaries.

@@ -8,7 +8,7 @@ use model::{
     desired::tree,
     name::{Dataset, Mark, PoolName},
     observed::{BootFiles, DatasetState, DiskContents, GenerationId, Observed, Pool},
-    step::Step,
+    step::{DhcpConfig, Step},
 };
 
 use self::jobs::Jobs;
@@ -32,12 +32,21 @@ pub struct Machine {
     netlink: Netlink,
     dnsmasq: Dnsmasq,
     ipxe: Arc<Ipxe>,
+    /// The folder with the certificate that iPXE shall trust.
+    certificates: PathBuf,
+    /// Whom the copies of iPXE trust since they were last filled.
+    filled: Option<ipxe::Root>,
     jobs: Jobs,
 }
 
 impl Machine {
-    /// The machine; iPXE's binaries are put into the folder `tftp`. A job that ends calls `wake`.
-    pub fn new(tftp: PathBuf, wake: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+    /// The machine; iPXE's binaries are put into the folder `tftp`, with the root that the folder `certificates` names. A job that
+    /// ends calls `wake`.
+    pub fn new(
+        tftp: PathBuf,
+        certificates: PathBuf,
+        wake: impl Fn(&'static str) + Send + Sync + 'static,
+    ) -> Self {
         Self {
             lio: Arc::new(Lio::new("/sys/kernel/config")),
             netlink: Netlink::new("/run/udev/data"),
@@ -46,6 +55,8 @@ impl Machine {
                 dnsmasq::Paths { tftp: tftp.clone(), ..dnsmasq::Paths::default() },
             ),
             ipxe: Arc::new(Ipxe::new(ipxe::DISTRIBUTION, tftp)),
+            certificates,
+            filled: None,
             jobs: Jobs::new(Arc::new(wake)),
         }
     }
@@ -60,16 +71,30 @@ impl Machine {
         done.map_err(|died| Error::new(tried, died))?.map_err(|error| Error::new(tried, error))
     }
 
-    async fn start_dhcp(&self, config: &model::step::DhcpConfig) -> Result<(), Error> {
-        let ipxe = Arc::clone(&self.ipxe);
-        // The fingerprint of our own root comes with the server's certificates; until then iPXE keeps its public roots.
-        let filled = tokio::task::spawn_blocking(move || ipxe.fill(&ipxe::Root::Default)).await;
+    async fn start_dhcp(&mut self, config: &DhcpConfig) -> Result<(), Error> {
+        let (ipxe, folder) = (Arc::clone(&self.ipxe), self.certificates.clone());
+        let filled = tokio::task::spawn_blocking(move || {
+            let root = ipxe::read_root(&folder)?;
+            ipxe.fill(&root).map(|_change| root)
+        });
         let tried = "iPXE's binaries could not be put in place";
-        filled
+        let root = filled
+            .await
             .map_err(|died| Error::new(tried, died))?
             .map_err(|error| Error::new(tried, error))?;
+        self.filled = Some(root);
         let configured = self.dnsmasq.configure(config).await;
         configured.map(drop).map_err(|error| Error::new("dnsmasq could not be configured", error))
+    }
+
+    /// dnsmasq gives out copies of iPXE too: while they trust another root than they should, its configuration counts as another
+    /// one than is wanted, an empty one.
+    fn with_root(&self, config: DhcpConfig) -> DhcpConfig {
+        match ipxe::read_root(&self.certificates) {
+            Ok(root) if self.filled.as_ref() == Some(&root) => config,
+            // A root that can't be read fails the step that brings it.
+            Ok(_) | Err(_) => DhcpConfig::default(),
+        }
     }
 
     fn start_import(
@@ -138,7 +163,7 @@ impl Host for Machine {
             imports: self.jobs.imports(),
             extractions: self.jobs.extractions(),
             targets: targets?,
-            dhcp: dhcp?,
+            dhcp: dhcp?.map(|config| self.with_root(config)),
             disks,
             pools,
             datasets,

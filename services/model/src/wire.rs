@@ -42,6 +42,23 @@ pub struct Status {
     pub imports: BTreeMap<VolumeName, Job>,
     /// Machines that asked to boot and are not known.
     pub discovered: Vec<Discovered>,
+    /// The certificates of the agent's own servers: `api` and `boot`.
+    pub certificates: BTreeMap<String, Certificate>,
+}
+
+/// What became of a server's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Certificate {
+    /// There is none, and no server.
+    Absent,
+    /// The server works with it.
+    InUse,
+    /// It can't be used; the one before it is used on, if there was one.
+    Faulty {
+        /// In words that an admin can act on.
+        why: String,
+    },
 }
 
 /// A moment in the boot of a device.

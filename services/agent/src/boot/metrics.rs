@@ -24,7 +24,7 @@ pub struct Metrics {
     steps: Family<StepLabels, Counter>,
     provision_seconds: Histogram,
     transfers: Gauge<i64, AtomicI64>,
-    connections: Gauge<i64, AtomicI64>,
+    connections: Connections,
 }
 
 /// A route of the table, and what was asked of it.
@@ -64,7 +64,7 @@ impl Metrics {
             steps: Family::default(),
             provision_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             transfers: Gauge::default(),
-            connections: Gauge::default(),
+            connections: Connections::register(registry, "clusterducks_boot"),
         };
         let registry = registry.sub_registry_with_prefix("clusterducks_boot");
         registry.register("requests", "Requests answered", metrics.requests.clone());
@@ -76,7 +76,6 @@ impl Metrics {
             metrics.provision_seconds.clone(),
         );
         registry.register("transfers", "Files being sent", metrics.transfers.clone());
-        registry.register("connections", "Connections open", metrics.connections.clone());
         metrics
     }
 
@@ -107,8 +106,64 @@ impl Metrics {
         Held::of(&self.transfers)
     }
 
-    pub(super) fn connection(&self) -> Held {
-        Held::of(&self.connections)
+    /// Where the connections of its servers are counted.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+}
+
+/// What a server counts of its connections.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    open: Gauge<i64, AtomicI64>,
+    refused: Family<RefusalLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: &'static str,
+}
+
+impl Connections {
+    /// Registers them under the server's prefix.
+    pub fn register(registry: &mut Registry, prefix: &str) -> Self {
+        let connections = Self { open: Gauge::default(), refused: Family::default() };
+        let registry = registry.sub_registry_with_prefix(prefix);
+        registry.register("connections", "Connections open", connections.open.clone());
+        let help = "Connections whose TLS handshake was refused";
+        registry.register("tls_refused", help, connections.refused.clone());
+        connections
+    }
+
+    pub(super) fn held(&self) -> Held {
+        Held::of(&self.open)
+    }
+
+    /// Counts a refusal; answers the word that it is counted by.
+    pub(super) fn count_refusal(&self, refusal: &rustls::Error) -> &'static str {
+        let reason = reason(refusal);
+        self.refused.get_or_create(&RefusalLabels { reason }).inc();
+        reason
+    }
+}
+
+fn reason(refusal: &rustls::Error) -> &'static str {
+    use rustls::{CertificateError as Bad, Error};
+    match refusal {
+        Error::NoCertificatesPresented => "no-certificate",
+        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => "issuer",
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "name"
+        }
+        Error::InvalidCertificate(
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. },
+        ) => "time",
+        Error::InvalidCertificate(_) => "certificate",
+        Error::AlertReceived(_) => "by-client",
+        _ => "protocol",
     }
 }
 

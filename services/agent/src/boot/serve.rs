@@ -13,10 +13,6 @@ use std::{
 use axum::Router;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -28,9 +24,10 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::{
-    metrics::{Held, Metrics},
+    metrics::{Connections, Held},
     routes::Peer,
 };
+use crate::certificates::Offer;
 
 /// What clients may use up.
 #[derive(Debug, Clone, Copy)]
@@ -65,42 +62,15 @@ const HEADERS: usize = 64;
 /// After accept(2) failed for want of descriptors or memory, others get the time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why a certificate can't be served with.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The chain or the key is not PEM.
-    #[error("the certificate chain or its key can't be read")]
-    Pem(#[from] rustls::pki_types::pem::Error),
-    /// The chain and the key don't go together, or are of a kind that is not supported.
-    #[error("the certificate chain and its key can't be used")]
-    Refused(#[from] rustls::Error),
-}
-
-/// Reads a chain, leaf first, and its key. TLS 1.2 is offered too: iPXE speaks nothing newer before 2.0.
-///
-/// # Errors
-/// When they can't be read or don't go together.
-pub fn tls_config(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = CertificateDer::pem_slice_iter(chain_pem).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
 /// Serves a router on a listener.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// What clients may use up.
     pub limits: Limits,
-    /// With it, the listener speaks HTTPS; without, HTTP.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// With it, the listener speaks HTTPS, each connection with what is offered as it begins; without, HTTP.
+    pub tls: Option<Offer>,
     /// Where connections are counted.
-    pub metrics: Metrics,
+    pub connections: Connections,
 }
 
 impl Server {
@@ -131,7 +101,7 @@ impl Server {
                         tracing::warn!(from = %peer.ip(), limit, "too many connections of one client, one was closed");
                         continue;
                     };
-                    let held = (place, client, self.metrics.connection());
+                    let held = (place, client, self.connections.held());
                     connections.spawn(self.clone().connection(stream, peer, router.clone(), stopped.clone(), held));
                 }
             }
@@ -153,14 +123,26 @@ impl Server {
             tracing::debug!(%peer, %error, "TCP_NODELAY");
         }
         let stream = Patient { stream, limit: self.limits.stall_timeout, waiting: None };
-        let Some(tls) = self.tls.clone() else {
+        let Some(offer) = &self.tls else {
             return self.requests(stream, peer, router, stopped).await;
         };
+        let Some(tls) = offer.borrow().clone() else { return };
         let handshake = TlsAcceptor::from(tls).accept(stream);
         match tokio::time::timeout(self.limits.head_timeout, handshake).await {
             Ok(Ok(stream)) => self.requests(stream, peer, router, stopped).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Ok(Err(error)) => self.refused(peer, &error),
             Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
+        }
+    }
+
+    /// A client that merely went away is nobody's fault; one that was turned away, or turns us away, is told of.
+    fn refused(&self, peer: SocketAddr, error: &io::Error) {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(refusal) => {
+                let reason = self.connections.count_refusal(refusal);
+                tracing::warn!(%peer, reason, error = %refusal, "TLS connection refused");
+            }
+            None => tracing::debug!(%peer, %error, "TLS handshake broke"),
         }
     }
 

@@ -9,9 +9,12 @@ use tokio::{
 };
 
 use super::lab::{Answer, Lab};
-use crate::boot::{
-    metrics::Metrics,
-    serve::{Limits, Server, TlsError, tls_config},
+use crate::{
+    boot::{
+        metrics::Connections,
+        serve::{Limits, Server},
+    },
+    tls::{TlsError, open_config},
 };
 
 const PC1: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 10);
@@ -96,16 +99,18 @@ async fn a_client_that_takes_nothing_is_closed() {
 async fn https_serves_the_same_and_ends_when_it_is_told() {
     let made = rcgen::generate_simple_self_signed(["boot.example".to_owned()]).unwrap();
     let key = made.signing_key.serialize_pem();
-    let tls = tls_config(made.cert.pem().as_bytes(), key.as_bytes()).unwrap();
+    let tls = open_config(made.cert.pem().as_bytes(), key.as_bytes()).unwrap();
     let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
-    let refused = tls_config(made.cert.pem().as_bytes(), other.as_bytes());
+    let refused = open_config(made.cert.pem().as_bytes(), other.as_bytes());
     assert!(matches!(refused, Err(TlsError::Refused(_))));
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-    let server = Server { limits: Limits::default(), tls: Some(tls), metrics };
+    let connections =
+        Connections::register(&mut prometheus_client::registry::Registry::default(), "test");
+    let (_offer, offered) = tokio::sync::watch::channel(Some(tls));
+    let server = Server { limits: Limits::default(), tls: Some(offered), connections };
     let router = Router::new().route("/", get(async || "hello"));
     let served = tokio::spawn(server.serve(listener, router, async {
         let _sender_gone = stopped.await;

@@ -220,7 +220,8 @@ impl Lab {
         let listener = TcpListener::bind("127.77.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let server = Server { limits, tls: None, metrics: service.metrics().clone() };
+        let connections = service.metrics().connections().clone();
+        let server = Server { limits, tls: None, connections };
         tokio::spawn(server.serve(listener, router, async {
             let _sender_gone = stopped.await;
         }));

@@ -1,0 +1,208 @@
+//! The certificates of the agent's own servers, as they lie in `<state>/tls`: read again when they change, and shown in the
+//! status. It writes none. A bad file leaves the server with the last good one; no file at all closes it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use host::files;
+use model::wire::Certificate;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use crate::tls::{self, TlsError};
+
+/// How often the files are looked at: a renewed certificate may wait that long, and a few small files cost nothing to read.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// What a server offers now; nothing while it has no certificate.
+pub type Offer = watch::Receiver<Option<Arc<ServerConfig>>>;
+
+/// Why a server's certificate is not used.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("no access to the certificates")]
+    File(#[from] files::Error),
+    #[error("{0} is missing beside the others")]
+    Missing(&'static str),
+    #[error("{} is no good", names.join(" or "))]
+    Tls { names: &'static [&'static str], source: TlsError },
+}
+
+type Read = BTreeMap<&'static str, Vec<u8>>;
+
+/// A server and the files that it needs, all of them.
+#[derive(Debug)]
+struct Site {
+    name: &'static str,
+    files: &'static [&'static str],
+    make: fn(&Read) -> Result<Arc<ServerConfig>, TlsError>,
+}
+
+static API: Site = Site {
+    name: "api",
+    files: &["api.crt", "api.key", "panel-ca.crt"],
+    make: |read| {
+        let file = |name| read.get(name).map_or(&[][..], Vec::as_slice);
+        tls::panel_config(file("api.crt"), file("api.key"), file("panel-ca.crt"))
+    },
+};
+
+static BOOT: Site = Site {
+    name: "boot",
+    files: &["boot.crt", "boot.key"],
+    make: |read| {
+        let file = |name| read.get(name).map_or(&[][..], Vec::as_slice);
+        tls::open_config(file("boot.crt"), file("boot.key"))
+    },
+};
+
+/// The certificates, kept up to date by [`Certificates::keep`].
+#[derive(Debug)]
+pub struct Certificates {
+    folder: PathBuf,
+    api: Kept,
+    boot: Kept,
+    shown: watch::Sender<BTreeMap<String, Certificate>>,
+}
+
+/// What is known of one server's files.
+#[derive(Debug)]
+struct Kept {
+    site: &'static Site,
+    /// As they were last read, or why they could not be.
+    last: Option<Result<Read, String>>,
+    offer: watch::Sender<Option<Arc<ServerConfig>>>,
+    state: Certificate,
+}
+
+impl Certificates {
+    /// Reads the folder for the first time; it need not be there.
+    pub fn open(folder: &Path) -> Self {
+        let kept = |site| Kept {
+            site,
+            last: None,
+            offer: watch::Sender::new(None),
+            state: Certificate::Absent,
+        };
+        let mut certificates = Self {
+            folder: folder.to_owned(),
+            api: kept(&API),
+            boot: kept(&BOOT),
+            shown: watch::Sender::default(),
+        };
+        certificates.look();
+        certificates
+    }
+
+    /// What the API offers.
+    pub fn api(&self) -> Offer {
+        self.api.offer.subscribe()
+    }
+
+    /// What the boot service offers.
+    pub fn boot(&self) -> Offer {
+        self.boot.offer.subscribe()
+    }
+
+    /// What to tell of them, by the server.
+    pub fn states(&self) -> watch::Receiver<BTreeMap<String, Certificate>> {
+        self.shown.subscribe()
+    }
+
+    /// Looks at the files for ever.
+    pub async fn keep(mut self) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let looked = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match looked.await {
+                Ok(certificates) => self = certificates,
+                Err(error) => return tracing::error!(%error, "the keeper of certificates died"),
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        self.api.look(&self.folder);
+        self.boot.look(&self.folder);
+        let states = [&self.api, &self.boot]
+            .map(|kept| (kept.site.name.to_owned(), kept.state.clone()))
+            .into();
+        self.shown.send_if_modified(|shown| {
+            let changed = *shown != states;
+            *shown = states;
+            changed
+        });
+    }
+}
+
+impl Kept {
+    fn look(&mut self, folder: &Path) {
+        let server = self.site.name;
+        let read = self.site.read(folder);
+        let seen = read.as_ref().map(Clone::clone).map_err(chain);
+        if self.last.as_ref() == Some(&seen) {
+            return;
+        }
+        self.last = Some(seen);
+        self.state = match read.and_then(|read| self.site.offer(&read)) {
+            Ok(None) => {
+                if self.offer.send_replace(None).is_some() {
+                    tracing::info!(server, "certificate gone");
+                }
+                Certificate::Absent
+            }
+            Ok(Some(config)) => {
+                self.offer.send_replace(Some(config));
+                tracing::info!(server, "certificate in use");
+                Certificate::InUse
+            }
+            Err(error) => {
+                let why = chain(&error);
+                tracing::error!(server, error = why, "certificate not used");
+                Certificate::Faulty { why }
+            }
+        };
+    }
+}
+
+impl Site {
+    fn read(&self, folder: &Path) -> Result<Read, Error> {
+        let mut read = Read::new();
+        for name in self.files {
+            if let Some(bytes) = files::read_if_exists(&folder.join(name))? {
+                read.insert(name, bytes);
+            }
+        }
+        Ok(read)
+    }
+
+    fn offer(&self, read: &Read) -> Result<Option<Arc<ServerConfig>>, Error> {
+        if read.is_empty() {
+            return Ok(None);
+        }
+        if let Some(missing) = self.files.iter().find(|name| !read.contains_key(**name)) {
+            return Err(Error::Missing(missing));
+        }
+        let made = (self.make)(read);
+        made.map(Some).map_err(|source| Error::Tls { names: self.files, source })
+    }
+}
+
+/// The whole chain on one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}

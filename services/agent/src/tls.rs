@@ -1,0 +1,143 @@
+//! TLS of the agent's own servers: a certificate and its key become what a server offers, and the API learns whom to answer.
+//! It reads no files and decides nothing but who is on the other end.
+
+use std::sync::Arc;
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::{danger::HandshakeSignatureValid, verify_server_name},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::{
+        ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+
+/// The name that the panel's certificate carries, as a DNS name among its alternative names.
+pub const PANEL: &str = "panel";
+
+/// Why a server can't work with its certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The chain or the key is not PEM.
+    #[error("the certificate chain or its key can't be read")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// The file has no certificate in it.
+    #[error("there is no certificate in it")]
+    Empty,
+    /// The chain and the key don't go together, or are of a kind that is not supported.
+    #[error("the certificate chain and its key can't be used")]
+    Refused(#[from] Error),
+    /// The panel's CA can't prove anybody's name.
+    #[error("the panel's CA can't be used")]
+    Ca(#[from] VerifierBuilderError),
+}
+
+impl TlsError {
+    /// Whether the same files may do later.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Pem(_) | Self::Empty | Self::Refused(_) | Self::Ca(_) => false,
+        }
+    }
+}
+
+/// A server for everybody. Takes a chain, leaf first, and its key. TLS 1.2 is offered too: iPXE speaks nothing newer before 2.0.
+///
+/// # Errors
+/// When they can't be read or don't go together.
+pub fn open_config(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth();
+    let mut config = builder.with_single_cert(chain(chain_pem)?, key(key_pem)?)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A server for the panel alone: TLS 1.3, and a client certificate that chains to `ca_pem` and carries the name [`PANEL`].
+///
+/// # Errors
+/// When the three can't be read or don't go together.
+pub fn panel_config(
+    chain_pem: &[u8],
+    key_pem: &[u8],
+    ca_pem: &[u8],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(ca_pem)? {
+        roots.add(certificate)?;
+    }
+    let chains =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(PanelOnly { chains }))
+        .with_single_cert(chain(chain_pem)?, key(key_pem)?)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Each connection proves itself anew: a ticket would outlive the certificate that it was given for.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
+    if chain.is_empty() { Err(TlsError::Empty) } else { Ok(chain) }
+}
+
+fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    Ok(PrivateKeyDer::from_pem_slice(pem)?)
+}
+
+/// Lets the panel in: the CA issues certificates to others too, agents among them.
+#[derive(Debug)]
+struct PanelOnly {
+    chains: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for PanelOnly {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chains.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chains.verify_client_cert(end_entity, intermediates, now)?;
+        let name = ServerName::try_from(PANEL)
+            .map_err(|_| CertificateError::ApplicationVerificationFailure)?;
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, &name)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
