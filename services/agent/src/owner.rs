@@ -5,6 +5,7 @@
 //! them, and the rest goes on. Between observations the owner keeps its picture of the machine up to date by the effect of each
 //! step that succeeded, so that a boot need not wait for a listing of thousands of datasets.
 
+mod metrics;
 mod provision;
 
 use std::{
@@ -24,8 +25,10 @@ use model::{
     step::{Resource, Step},
     wire::EventKind,
 };
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::metrics::Metrics;
 use crate::{
     boot::{ProvisionError, Provisioned, events::Events, view::View},
     clock,
@@ -158,10 +161,11 @@ pub struct Owner<H> {
     asked: Vec<provision::Asked>,
     view: watch::Sender<Arc<View>>,
     status: watch::Sender<Status>,
+    metrics: Metrics,
 }
 
 impl<H: Host> Owner<H> {
-    /// Takes over the machine with the state that was kept.
+    /// Takes over the machine with the state that was kept; its metrics are registered in `registry`.
     ///
     /// # Errors
     /// The kept state can't be read.
@@ -170,6 +174,7 @@ impl<H: Host> Owner<H> {
         seed: Seed,
         store: Store,
         events: Arc<Events>,
+        registry: &mut Registry,
     ) -> Result<(Self, Handle), store::Error> {
         let (document, boots) = (store.desired()?, store.boots()?);
         let mut desired = document.clone();
@@ -203,6 +208,7 @@ impl<H: Host> Owner<H> {
             asked: Vec::new(),
             view,
             status,
+            metrics: Metrics::register(registry, status_receiver.clone()),
         };
         Ok((owner, Handle { requests: sender, view: view_receiver, status: status_receiver, beat }))
     }
@@ -214,9 +220,11 @@ impl<H: Host> Owner<H> {
             let started = Instant::now();
             self.beat();
             self.converge(reason).await;
+            let took = started.elapsed();
+            self.metrics.time_run(took.as_secs_f64());
             tracing::debug!(
                 reason,
-                ms = started.elapsed().as_millis() as u64,
+                ms = took.as_millis() as u64,
                 converged = self.converged,
                 "run"
             );
@@ -284,7 +292,9 @@ impl<H: Host> Owner<H> {
     async fn apply(&mut self, step: &Step, failed: &mut BTreeMap<Resource, String>) {
         self.beat();
         let started = Instant::now();
-        match self.host.apply(step).await {
+        let applied = self.host.apply(step).await;
+        self.metrics.count_step(step, applied.is_ok());
+        match applied {
             Ok(()) => {
                 tracing::info!(?step, ms = started.elapsed().as_millis() as u64, "applied");
                 if self.picture.change(step).is_err() {

@@ -93,8 +93,9 @@ pub async fn run<H: Host>(
         provision_timeout: PROVISION_TIMEOUT,
         clock: clock::now_ms,
     };
-    let (owner, handle) = Owner::new(make_host, seed, store.clone(), Arc::clone(&events))?;
     let mut registry = Registry::default();
+    let (owner, handle) =
+        Owner::new(make_host, seed, store.clone(), Arc::clone(&events), &mut registry)?;
     let service = Arc::new(BootService::new(
         handle.clone(),
         settings,

@@ -158,3 +158,40 @@ async fn a_machine_that_is_not_known_is_shown_and_boots_once_it_is() {
     assert!(script.contains("iqn.2026-01.org.clusterducks:device.pc-02"), "{script}");
     wait_for(async || (agent.status().await["discovered"] == json!([])).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_show_what_the_owner_did_and_what_it_sees() {
+    let agent = Agent::start();
+    agent.apply(&document(7)).await;
+    agent.converged(7).await;
+    let mut bad = document(8);
+    // No step can bring this about: the disk is not there.
+    bad["pools"][0]["disks"][0]["serial"] = json!("SIM-1");
+    bad["pools"][0]["name"] = json!("other");
+    bad["volumes"][0]["pool"] = json!("other");
+    let text = agent.metrics().await;
+    let value = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse::<f64>().unwrap()
+    };
+    assert_eq!(value(&text, "clusterducks_owner_converged"), 1.0);
+    assert_eq!(value(&text, "clusterducks_owner_generation"), 7.0);
+    assert_eq!(value(&text, "clusterducks_owner_failures"), 0.0);
+    assert_eq!(value(&text, "clusterducks_owner_waiting"), 0.0);
+    assert_eq!(value(&text, "clusterducks_owner_sessions"), 0.0);
+    assert!(value(&text, "clusterducks_owner_run_seconds_count") >= 1.0);
+    let created = "clusterducks_owner_steps_total{kind=\"create-pool\",outcome=\"done\"}";
+    assert_eq!(value(&text, created), 1.0);
+    let size = value(&text, "clusterducks_owner_pool_size_bytes{pool=\"tank\"}");
+    let free = value(&text, "clusterducks_owner_pool_free_bytes{pool=\"tank\"}");
+    assert!(size > 0.0 && free <= size, "{free} of {size}");
+    assert!(text.contains("\nclusterducks_boot_connections 0\n"), "{text}");
+
+    agent.apply(&bad).await;
+    wait_for(async || {
+        let text = agent.metrics().await;
+        let waits = value(&text, "clusterducks_owner_waiting") > 0.0;
+        (waits && value(&text, "clusterducks_owner_converged") == 0.0).then_some(())
+    })
+    .await;
+}

@@ -322,4 +322,38 @@ mod tests {
         let error = ipxe.fill(&Root::Default).unwrap_err();
         assert!(matches!(error, Error::Source { path, .. } if path.ends_with("snponly.efi")));
     }
+
+    /// Made by `openssl req -x509 -newkey ed25519 -nodes -keyout /dev/null -subj /CN=test -days 1`, and its fingerprint by
+    /// `openssl x509 -noout -fingerprint -sha256`.
+    const CERTIFICATE: &str = include_str!("../testdata/ipxe/boot-ca.crt");
+    const FINGERPRINT: &str = include_str!("../testdata/ipxe/boot-ca.sha256");
+
+    #[test]
+    fn the_root_is_the_ca_beside_the_certificates() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            files::write_atomic(&folder.path().join(name), text.as_bytes(), 0o600).unwrap()
+        };
+        assert_eq!(read_root(folder.path()).unwrap(), Root::Default);
+        assert_eq!(read_root(&folder.path().join("missing")).unwrap(), Root::Default);
+        put(CA, CERTIFICATE);
+        let root = Root::Stamped(FINGERPRINT.trim().parse().unwrap());
+        assert_eq!(read_root(folder.path()).unwrap(), root);
+        put(CA_SHA256, &format!("{}\n", ours("b").as_str().to_uppercase()));
+        assert_eq!(read_root(folder.path()).unwrap(), Root::Stamped(ours("b")));
+    }
+
+    #[test]
+    fn a_root_that_can_not_be_read_is_never_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            files::write_atomic(&folder.path().join(name), text.as_bytes(), 0o600).unwrap()
+        };
+        put(CA, "nonsense");
+        let error = read_root(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Certificate { .. }), "{error}");
+        put(CA_SHA256, "0a0b");
+        let error = read_root(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Fingerprint { .. }), "{error}");
+    }
 }

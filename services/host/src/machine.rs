@@ -271,3 +271,41 @@ fn boot_files(
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files;
+
+    #[test]
+    fn dnsmasq_counts_as_configured_only_while_ipxe_trusts_the_right_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = folder.path().join("tls");
+        std::fs::create_dir(&certificates).unwrap();
+        let mut machine = Machine::new(folder.path().join("tftp"), certificates.clone(), |_| ());
+        let config = DhcpConfig {
+            networks: vec![model::step::DhcpNetwork {
+                name: "lab".parse().unwrap(),
+                interface: "eth0".to_owned(),
+                server: "10.77.0.1/24".parse().unwrap(),
+                gateway: None,
+                dns: vec![],
+                domain: None,
+                range: None,
+                hosts: vec![],
+            }],
+        };
+        let empty = DhcpConfig::default();
+        assert_eq!(machine.with_root(config.clone()), empty, "never filled in this life");
+        machine.filled = Some(ipxe::Root::Default);
+        assert_eq!(machine.with_root(config.clone()), config);
+        let path = certificates.join(ipxe::CA_SHA256);
+        let put = |text: &str| files::write_atomic(&path, text.as_bytes(), 0o600).unwrap();
+        put(&"0a".repeat(32));
+        assert_eq!(machine.with_root(config.clone()), empty, "the root is another one now");
+        machine.filled = Some(ipxe::read_root(&certificates).unwrap());
+        assert_eq!(machine.with_root(config.clone()), config);
+        put("nonsense");
+        assert_eq!(machine.with_root(config), empty, "the root can't be read");
+    }
+}
