@@ -11,15 +11,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use model::{
-    desired::Desired,
-    validate::{Fault, validate},
-    wire,
-};
+use model::{desired::Desired, validate::Fault, wire};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, oneshot, watch};
 
+pub use crate::document::read_document;
 use crate::{
     boot::events::Events,
     owner::{self, ApplyError, Handle, Request},
@@ -72,22 +69,6 @@ pub struct Refused {
 pub struct Accepted {
     /// Its generation number.
     pub generation: u64,
-}
-
-/// Reads a document and finds every fault in it. A text that is no document has one: where its reading stopped.
-///
-/// # Errors
-/// The faults.
-pub fn read_document(text: &[u8]) -> Result<Desired, Vec<Fault>> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let desired: Desired = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        vec![Fault { path: error.path().to_string(), message: error.inner().to_string() }]
-    })?;
-    reader
-        .end()
-        .map_err(|error| vec![Fault { path: ".".to_owned(), message: error.to_string() }])?;
-    let faults = validate(&desired);
-    if faults.is_empty() { Ok(desired) } else { Err(faults) }
 }
 
 async fn apply(State(api): State<Arc<Api>>, body: Bytes) -> Response {

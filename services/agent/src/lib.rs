@@ -1,14 +1,16 @@
 //! What the agent is made of; the binary only puts the parts together.
 //!
 //! A tour: [`run`] starts everything; [`owner`] is the one task that changes the machine; [`boot`] serves the devices; [`api`]
-//! takes documents and shows status, and [`ctl`] is its command line; [`listen`] opens and closes the listeners of both, with what
-//! [`certificates`] finds and [`tls`] makes of it; [`store`] keeps the state; [`seed`] reads the seed file.
+//! takes documents, which [`document`] reads, and shows status, and [`ctl`] is its command line; [`listen`] opens and closes the
+//! listeners of both, with what [`certificates`] finds and [`tls`] makes of it; [`store`] keeps the state; [`seed`] reads the seed
+//! file.
 
 pub mod api;
 pub mod boot;
 pub mod certificates;
 pub mod clock;
 pub mod ctl;
+pub mod document;
 pub mod listen;
 pub mod owner;
 pub mod run;

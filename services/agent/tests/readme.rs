@@ -1,6 +1,6 @@
 //! The document that README shows, and the schema that `ctl schema` prints.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use clusterducks_agent::api;
 use serde_json::Value;
