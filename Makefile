@@ -56,5 +56,6 @@ demo: test-images ## boots an agent and a device from it, step by step (ONCE=1: 
 	cargo run --release --locked --package qemu-tests --bin demo
 
 bench: test-images ## measures, prints `name value unit`, writes target/bench.json (ONLY=prefix)
-	images/prepare e2e
+	images/prepare e2e bench
+	cargo build --release --locked --package clusterducks-agent
 	cargo run --release --locked --package qemu-tests --bin bench

@@ -25,9 +25,9 @@ pub use lan::{Lan, mac_of};
 pub use machine::{
     Builder, DiskSpec, Firmware, HostService, Machine, NicModel, NicSpec, SavedState,
 };
-pub use process::run_tool;
+pub use process::{Process, run_tool};
 pub use qmp::Qmp;
 pub use serial::Serial;
 pub use site::{DEVICE_UP, Site, converged, up};
 pub use wait::{secs, wait_until};
-pub use workspace::{Workspace, token};
+pub use workspace::{Workspace, token, write_file};

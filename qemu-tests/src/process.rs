@@ -20,14 +20,14 @@ use tokio::sync::watch;
 
 /// A running process and its group.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     group: Pid,
     exit: watch::Receiver<Option<ExitStatus>>,
 }
 
 impl Process {
     /// Starts `program` with both outputs in the file `log`.
-    pub(crate) fn start<A: AsRef<OsStr>>(program: &str, args: &[A], log: &Path) -> Result<Self> {
+    pub fn start<A: AsRef<OsStr>>(program: &str, args: &[A], log: &Path) -> Result<Self> {
         let log_file =
             File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         // setpriv replaces itself by the program, so the process id stays.
@@ -48,7 +48,7 @@ impl Process {
     }
 
     /// How the process ended; None while it runs.
-    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
+    pub fn exit_status(&self) -> Option<ExitStatus> {
         *self.exit.borrow()
     }
 

@@ -105,6 +105,6 @@ fn logs_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Writes a file of the harness's own.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
