@@ -235,6 +235,9 @@ impl<H: Host> Owner<H> {
                 Ok(None) => return,
                 Ok(Some(request)) => self.take(request),
             };
+            // The one who sent wakes this task before any other that is about to send: without letting them go first, devices
+            // that ask in the same moment would be made ready one by one.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -278,7 +281,7 @@ impl<H: Host> Owner<H> {
     async fn apply_all(&mut self, plan: &Plan, failed: &mut BTreeMap<Resource, String>) -> Applied {
         for step in &plan.steps {
             if let Some(broken) = blocked_by(step, failed) {
-                tracing::debug!(?step, %broken, "left out");
+                tracing::debug!(%step, %broken, "left out");
                 continue;
             }
             self.apply(step, failed).await;
@@ -296,14 +299,14 @@ impl<H: Host> Owner<H> {
         self.metrics.count_step(step, applied.is_ok());
         match applied {
             Ok(()) => {
-                tracing::info!(?step, ms = started.elapsed().as_millis() as u64, "applied");
+                tracing::info!(%step, ms = started.elapsed().as_millis() as u64, "applied");
                 if self.picture.change(step).is_err() {
                     self.stale = true;
                 }
             }
             Err(error) => {
                 let message = error.chain();
-                tracing::warn!(?step, error = message, "step failed");
+                tracing::warn!(%step, error = message, "step failed");
                 self.stale = true;
                 failed
                     .extend(step.changes().into_iter().map(|resource| (resource, message.clone())));

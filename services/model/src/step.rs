@@ -206,6 +206,54 @@ impl std::fmt::Display for Resource {
     }
 }
 
+/// One line of bounded length for the log: a step's own lists grow with the number of devices, and a boot writes one each.
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::SetLink { mac, add, remove, gateway } => {
+                write!(
+                    f,
+                    "set interface {mac}: add {add:?}, remove {remove:?}, gateway {gateway:?}"
+                )
+            }
+            Self::ImportPool { pool, guid } => write!(f, "import pool {pool} ({guid})"),
+            Self::CreatePool { pool, layout, disks, overwrite } => {
+                write!(f, "create pool {pool}: {layout:?} of {disks:?}, overwriting {overwrite:?}")
+            }
+            Self::CreateFolder { dataset, .. } => write!(f, "create folder {dataset}"),
+            Self::Mount(dataset) => write!(f, "mount {dataset}"),
+            Self::CreateZvol { dataset, size_bytes, .. } => {
+                write!(f, "create zvol {dataset} of {size_bytes} bytes")
+            }
+            Self::Grow { dataset, size_bytes } => write!(f, "grow {dataset} to {size_bytes} bytes"),
+            Self::StartImport { dataset, source, .. } => {
+                write!(f, "start to import {} into {dataset}", source.location)
+            }
+            Self::TakeSnapshot(snapshot) => write!(f, "take snapshot {snapshot}"),
+            Self::Clone { origin, dataset, .. } => write!(f, "clone {origin} to {dataset}"),
+            Self::ShowSnapshots(dataset) => write!(f, "show the snapshots of {dataset}"),
+            Self::MakeNew(clones) => match clones.iter().next() {
+                Some((dataset, boot)) if clones.len() == 1 => {
+                    write!(f, "make {dataset} new for boot {boot}")
+                }
+                _ => write!(f, "make {} clones new", clones.len()),
+            },
+            Self::Destroy { dataset, mark } => write!(f, "destroy {dataset} of {mark}"),
+            Self::StartExtraction { generation, .. } => {
+                write!(f, "start to read the boot files of {generation}")
+            }
+            Self::Unexport(target) => write!(f, "take down target {target}"),
+            Self::Export { export, .. } => {
+                write!(f, "put up target {} for {} initiators", export.target, export.acls.len())
+            }
+            Self::ConfigureDhcp(config) => {
+                write!(f, "configure dnsmasq for {} networks", config.networks.len())
+            }
+            Self::StopDhcp => f.write_str("stop dnsmasq"),
+        }
+    }
+}
+
 impl Step {
     /// What the step changes; a failure of the step is a failure of these.
     pub fn changes(&self) -> Vec<Resource> {

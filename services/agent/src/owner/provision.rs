@@ -145,29 +145,31 @@ impl<H: Host> Owner<H> {
 
     fn resources_of(&self, made: &BTreeMap<DeviceName, Boot>) -> BTreeSet<Resource> {
         let mut resources = BTreeSet::new();
-        for (_, Wanted { export, .. }) in self.exports_of(made) {
-            resources.insert(Resource::Target(export.target.clone()));
+        for (Wanted { export, .. }, _) in self.exports_of(made) {
             // A generation belongs to a whole group, and it stands: only what is the device's own is made for its boot.
             if !export.backing.read_only() {
                 resources.insert(Resource::Dataset(export.backing.dataset().clone()));
             }
+            resources.insert(Resource::Target(export.target));
         }
         resources
     }
 
-    fn exports_of(&self, made: &BTreeMap<DeviceName, Boot>) -> Vec<(DeviceName, Wanted)> {
+    /// The exports that any of these devices uses, each once, with those of them that use it: a generation's has an entry for
+    /// every device that runs.
+    fn exports_of<'a>(
+        &self,
+        made: &'a BTreeMap<DeviceName, Boot>,
+    ) -> Vec<(Wanted, Vec<&'a DeviceName>)> {
         let by_initiator: BTreeMap<Iqn, &DeviceName> =
             made.keys().map(|name| (Iqn::initiator(name), name)).collect();
         let all = exports(&self.desired, &self.boots).into_values();
-        all.flat_map(|wanted| {
-            let users: Vec<DeviceName> = wanted
-                .export
-                .acls
-                .keys()
-                .filter_map(|iqn| by_initiator.get(iqn).copied().cloned())
-                .collect();
-            users.into_iter().map(move |user| (user, wanted.clone()))
+        all.map(|wanted| {
+            let initiators = wanted.export.acls.keys();
+            let users = initiators.filter_map(|iqn| by_initiator.get(iqn).copied()).collect();
+            (wanted, users)
         })
+        .filter(|(_, users): &(_, Vec<_>)| !users.is_empty())
         .collect()
     }
 
@@ -181,7 +183,7 @@ impl<H: Host> Owner<H> {
             .iter()
             .map(|(name, boot)| (name.clone(), Ok(Provisioned { boot: boot.clone() })))
             .collect();
-        for (name, Wanted { export, .. }) in self.exports_of(made) {
+        for (Wanted { export, .. }, users) in self.exports_of(made) {
             let standing = self.picture.state.targets.get(&export.target);
             if standing.is_some_and(|target| target.export.as_ref() == Some(&export)) {
                 continue;
@@ -199,7 +201,7 @@ impl<H: Host> Owner<H> {
                         .unwrap_or_else(|| format!("{} is not there yet", export.target)),
                 },
             };
-            outcomes.insert(name, Err(error));
+            outcomes.extend(users.into_iter().map(|name| (name.clone(), Err(error.clone()))));
         }
         outcomes
     }
