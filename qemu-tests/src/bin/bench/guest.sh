@@ -125,10 +125,11 @@ prepare_storm() {
 
 # storm_list: of lines MAC ADDRESS, what curl shall do.
 storm_list() {
-	local mac address
+	local mac address separator=
 	while read -r mac address; do
-		printf 'url = "%s/boot/%s.ipxe"\ninterface = "%s"\noutput = "%s/storm/%s"\nmax-time = 170\nfail\nsilent\nshow-error\nwrite-out = "%%{time_pretransfer} %%{time_total}\\n"\nnext\n' \
-			"$server" "$mac" "$address" "$work" "$mac"
+		printf '%surl = "%s/boot/%s.ipxe"\ninterface = "%s"\noutput = "%s/storm/%s"\nmax-time = 170\nfail\nsilent\nshow-error\nwrite-out = "%%{time_pretransfer} %%{time_total}\\n"\n' \
+			"$separator" "$server" "$mac" "$address" "$work" "$mac"
+		separator=$'next\n'
 	done
 }
 
