@@ -66,7 +66,7 @@ async fn converged(handle: &Handle) {
     tokio::time::timeout(Duration::from_secs(20), there).await.unwrap().unwrap();
 }
 
-/// On one worker, where the one who is sent to runs next.
+/// It holds the taking of all that wait; on one worker, so that asking and making ready never overlap by themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn devices_that_ask_in_the_same_moment_share_a_roll_back() {
     let roll_backs = Arc::new(AtomicUsize::new(0));
