@@ -136,7 +136,7 @@ storm_list() {
 ask_all() {
 	local list pids=() pid
 	for list in "$work"/lists/*; do
-		curl -Z --parallel-immediate --parallel-max 125 -K "$list" >"$list.times" &
+		curl -Z --no-progress-meter --parallel-immediate --parallel-max 125 -K "$list" >"$list.times" &
 		pids+=($!)
 	done
 	for pid in "${pids[@]}"; do wait "$pid"; done

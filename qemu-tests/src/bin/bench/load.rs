@@ -90,8 +90,8 @@ async fn boot_all(
     let places = Arc::new(Semaphore::new(at_once));
     let started = Instant::now();
     let mut tasks = JoinSet::new();
-    for caller in callers.iter().cloned() {
-        let places = Arc::clone(&places);
+    for caller in callers {
+        let (caller, places) = (caller.clone(), Arc::clone(&places));
         tasks.spawn(async move {
             let mut times_ms = Vec::with_capacity(boots * 2);
             for _ in 0..boots {

@@ -14,7 +14,7 @@ pub(crate) const SECTION: Section = Section {
     measure: |figures| Box::pin(measure(figures)),
 };
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const DEVICE: u32 = 10;
 /// For anything that is done once.
 const STEP: fn() -> Duration = || secs(60);
@@ -26,6 +26,18 @@ struct Times {
     clone: Vec<f64>,
     targetcli: Vec<f64>,
     batch: Vec<f64>,
+}
+
+impl Times {
+    fn tell(&self, rounds: usize) {
+        note(&format!(
+            "{rounds} rounds, ms: agent {}; clone {}; clone and targetcli, a call a command {}; in one call {}",
+            list(&self.agent),
+            list(&self.clone),
+            list(&self.targetcli),
+            list(&self.batch)
+        ));
+    }
 }
 
 async fn measure(figures: &mut Figures) -> Result<()> {
@@ -47,14 +59,8 @@ async fn measure(figures: &mut Figures) -> Result<()> {
                 took.push(guest.measure_one(&words, STEP()).await?);
             }
         }
+        times.tell(round + 1);
     }
-    note(&format!(
-        "ms: agent {}; clone {}; clone and targetcli, a call a command {}; in one call {}",
-        list(&times.agent),
-        list(&times.clone),
-        list(&times.targetcli),
-        list(&times.batch)
-    ));
     let agent = median(&times.agent)?;
     figures.report("provision_vs_clone", agent / median(&times.clone)?, "x");
     targetcli.context("targetcli can't run")?;
