@@ -183,7 +183,7 @@ fn document(guest_sha256: &str) -> Value {
         }],
         "groups": [{
             "name": "lab", "volume": "debian", "generations": [1], "production": 1,
-            "kernel_arguments": "console=ttyS0"
+            "kernel_arguments": "console=ttyS0 quiet"
         }],
         "vdisks": [], "menus": [],
         // Nobody's machine: with one overlay device, the kernel is read out of the generation before a state is saved.
