@@ -28,6 +28,6 @@ pub use machine::{
 pub use process::{Process, run_tool};
 pub use qmp::Qmp;
 pub use serial::Serial;
-pub use site::{DEVICE_UP, Site, converged, up};
+pub use site::{DEVICE_UP, Site, answers, converged, up};
 pub use wait::{secs, wait_until};
 pub use workspace::{Workspace, token, write_file};

@@ -53,7 +53,7 @@ impl Site {
         let lan = Lan::new(name)?;
         let document = document(&guest_sha256().await?);
         let agent = lan.agent(Image::AgentDebug)?.disk(guest_disk()?).start().await?;
-        agent.debug().ready(secs(120)).await?;
+        answers(&agent).await?;
         Ok(Self { lan, agent, document })
     }
 
@@ -69,8 +69,7 @@ impl Site {
         };
         let flashed = self.lan.agent_with(Image::AgentDebug, pool)?.named("flashed-anew");
         self.agent = flashed.disk(guest_disk()?).start().await?;
-        self.agent.debug().ready(secs(120)).await?;
-        Ok(())
+        answers(&self.agent).await
     }
 
     /// Adds a device to the document: `pc-<number>` at 10.77.0.`number`, with the card [`mac_of`]`(number)`.
@@ -144,6 +143,16 @@ impl Site {
 /// Waits until a device is up: by its own word, on its serial log.
 pub async fn up(device: &Machine) -> Result<()> {
     device.expect(DEVICE_UP, secs(60)).await
+}
+
+/// Waits until an agent that was switched on takes documents: it is ready some seconds after its shell.
+pub async fn answers(agent: &Machine) -> Result<()> {
+    agent.debug().ready(secs(120)).await?;
+    wait_until("the agent to answer", secs(60), async || {
+        let status = agent.debug().exec("clusterducks-agent ctl status >/dev/null 2>&1").await?;
+        Ok(status.success().then_some(()))
+    })
+    .await
 }
 
 async fn apply(agent: &Machine, document: &Value) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The agent's power is cut at random moments: what it acknowledged is there afterwards, and it finishes what it began.
 
 use anyhow::Result;
-use qemu_tests::{Site, converged, secs};
+use qemu_tests::{Site, answers, converged, secs};
 use rand::RngExt as _;
 use std::time::Duration;
 
@@ -31,11 +31,7 @@ async fn the_agent_comes_back_from_ten_power_cuts_and_loses_nothing_it_acknowled
         tokio::time::sleep(Duration::from_secs_f64(moment_s)).await;
         site.agent.power_cut();
         site.agent.power_on().await?;
-        site.agent.debug().ready(secs(120)).await?;
-        let shell = site.agent.debug();
-        shell
-            .check("until clusterducks-agent ctl status >/dev/null 2>&1; do sleep 1; done")
-            .await?;
+        answers(&site.agent).await?;
         assert_eq!(
             site.status().await?["generation"],
             generation,
