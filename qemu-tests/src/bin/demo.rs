@@ -39,9 +39,9 @@ async fn demo(once: bool) -> Result<()> {
     let mut site = Site::flashed("demo").await?;
     story.tell("agent: up");
     site.add_device(DEVICE, "overlay");
-    site.send().await?;
+    let generation = site.send().await?;
     story.tell("agent: document in force: a pool, a network, an image to import, one device");
-    converge(&site, &story).await?;
+    converge(&site, generation, &story).await?;
     story.tell("agent: ready");
     story.tell("device: pc-10 is switched on; it has no disk");
     let device = site.machine(DEVICE)?.bios().start().await?;
@@ -54,7 +54,7 @@ async fn demo(once: bool) -> Result<()> {
 }
 
 /// Tells what the server works at until it is as the document says.
-async fn converge(site: &Site, story: &Story) -> Result<()> {
+async fn converge(site: &Site, generation: u64, story: &Story) -> Result<()> {
     let mut told = String::new();
     wait_until("the server to be ready", secs(300), async || {
         let status = site.status().await?;
@@ -63,7 +63,8 @@ async fn converge(site: &Site, story: &Story) -> Result<()> {
             story.tell(&format!("agent: {work}"));
             told = work;
         }
-        let ready = status.get("converged") == Some(&Value::Bool(true));
+        let in_force = status.get("generation") == Some(&Value::from(generation));
+        let ready = in_force && status.get("converged") == Some(&Value::Bool(true));
         if !ready {
             tokio::time::sleep(LOOK).await;
         }

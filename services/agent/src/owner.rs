@@ -432,6 +432,7 @@ impl<H: Host> Owner<H> {
         tracing::info!(generation = offered, "document in force");
         self.events.publish(clock::now_ms(), EventKind::Applied { generation: offered });
         self.publish();
+        self.publish_status(Vec::new());
         Ok(())
     }
 }
