@@ -41,13 +41,18 @@ impl Error {
 
     /// The whole chain on one line, for people.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next: Option<&dyn std::error::Error> = std::error::Error::source(self);
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
-        }
-        text
+        chain(self)
     }
+}
+
+/// An error and its sources on one line, for people.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use model::{
-    desired::ImageFormat,
     name::{Dataset, Iqn, Mark, PoolName, Snapshot},
     observed::{
         BootFiles, DatasetState, Disk, DiskContents, GenerationId, Job, Link, Observed, Pool,
@@ -300,12 +299,7 @@ fn online(guid: u64) -> Pool {
 }
 
 fn running(source: Option<model::desired::Source>) -> Job {
-    let format = source.as_ref().map(|source| source.format);
-    let phase = match format {
-        Some(ImageFormat::Raw | ImageFormat::Qcow2) => "converting",
-        None => "reading",
-    };
-    Job::Running { phase: phase.to_owned(), done_bytes: 0, total_bytes: None, source }
+    Job::Running { phase: "simulated".to_owned(), done_bytes: 0, total_bytes: None, source }
 }
 
 fn blank(mark: &Mark) -> DatasetState {

@@ -16,7 +16,7 @@ use model::{
 use tokio::task::AbortHandle;
 
 use super::Wake;
-use crate::{bootfiles, image, zfs};
+use crate::{bootfiles, image, seam::chain, zfs};
 
 /// How long a job that may succeed the next time rests after a failure.
 const REST: Duration = Duration::from_secs(60);
@@ -175,12 +175,5 @@ fn list<K: Ord + Clone>(slots: &mut BTreeMap<K, Slot>) -> BTreeMap<K, Job> {
 }
 
 fn failure(error: &dyn std::error::Error, retryable: bool) -> Failure {
-    let mut message = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        message.push_str(": ");
-        message.push_str(&source.to_string());
-        next = source.source();
-    }
-    Failure { message, retryable }
+    Failure { message: chain(error), retryable }
 }
