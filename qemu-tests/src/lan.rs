@@ -188,7 +188,7 @@ fn remove_states_of(name: &str, states: &Path) -> Result<()> {
 fn identity(images: &[&Path]) -> Result<String> {
     let emulator = crate::process::run_tool("qemu-system-x86_64", &["--version"])?;
     let mut hasher = DefaultHasher::new();
-    (emulator, crate::accel::accelerator()? as u8).hash(&mut hasher);
+    (emulator, crate::accel::accelerator()?.args()).hash(&mut hasher);
     for image in images {
         let metadata =
             fs::metadata(image).with_context(|| format!("cannot look at {}", image.display()))?;
