@@ -72,8 +72,8 @@ fn main() -> anyhow::Result<()> {
         runtime.block_on(run::run(paths, |_wake| SimHost::demo()))
     } else {
         run::verify_programs(Program::ALL)?;
-        let (ipxe, tls) = (paths.ipxe.clone(), paths.tls());
-        runtime.block_on(run::run(paths, |wake| Machine::new(ipxe, tls, wake)))
+        let (hostname, ipxe, tls) = (paths.hostname(), paths.ipxe.clone(), paths.tls());
+        runtime.block_on(run::run(paths, |wake| Machine::new(hostname, ipxe, tls, wake)))
     };
     // Blocking work that hangs on a device must not keep the agent from being restarted.
     runtime.shutdown_background();

@@ -45,6 +45,11 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// The server's name, where the initramfs finds it at the next start.
+    pub fn hostname(&self) -> PathBuf {
+        self.state.join("hostname")
+    }
+
     /// The certificates.
     pub fn tls(&self) -> PathBuf {
         self.state.join("tls")

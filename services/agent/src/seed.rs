@@ -27,10 +27,16 @@ pub struct SeedManagement {
     pub mac: Option<Mac>,
     /// udev's `ID_PATH`.
     pub path: Option<String>,
-    /// The server's address with the prefix length.
-    pub address: Ipv4Net,
+    /// The server's address with the prefix length; absent asks for one by DHCP.
+    pub address: Option<Ipv4Net>,
     /// The server's default gateway.
     pub gateway: Option<Ipv4Addr>,
+    /// The server's own name servers.
+    #[serde(default)]
+    pub dns: Vec<Ipv4Addr>,
+    /// The server's time servers.
+    #[serde(default)]
+    pub ntp: Vec<Ipv4Addr>,
 }
 
 /// Why a seed file is not taken.
@@ -68,7 +74,13 @@ impl Seed {
             desired.management = self.management.as_ref().and_then(|seed| {
                 let by_mac = seed.mac.map(Interface::Mac);
                 let interface = by_mac.or_else(|| seed.path.clone().map(Interface::Path))?;
-                Some(Management { interface, address: seed.address, gateway: seed.gateway })
+                Some(Management {
+                    interface,
+                    address: seed.address,
+                    gateway: seed.gateway,
+                    dns: seed.dns.clone(),
+                    ntp: seed.ntp.clone(),
+                })
             });
         }
     }
@@ -85,7 +97,7 @@ mod tests {
         let mut desired = Desired { server: Some("named".parse().unwrap()), ..Desired::default() };
         seed.complete(&mut desired);
         assert_eq!(desired.server.unwrap().as_str(), "named");
-        assert_eq!(desired.management.unwrap().address, "192.0.2.5/24".parse().unwrap());
+        assert_eq!(desired.management.unwrap().address, "192.0.2.5/24".parse().ok());
     }
 
     #[test]

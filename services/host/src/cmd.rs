@@ -51,6 +51,7 @@ programs! {
     GrubFstest = "/usr/bin/grub-fstest",
     Lsblk = "/usr/bin/lsblk",
     Modprobe = "/usr/sbin/modprobe",
+    Networkctl = "/usr/bin/networkctl",
     Prlimit = "/usr/bin/prlimit",
     QemuImg = "/usr/bin/qemu-img",
     Setpriv = "/usr/bin/setpriv",

@@ -14,6 +14,8 @@ pub mod ipxe;
 pub mod lio;
 pub mod machine;
 pub mod netlink;
+pub mod networkd;
+pub mod own;
 pub mod sandbox;
 pub mod seam;
 pub mod sim;

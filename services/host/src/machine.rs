@@ -19,6 +19,8 @@ use crate::{
     ipxe::{self, Ipxe},
     lio::Lio,
     netlink::Netlink,
+    networkd::Networkd,
+    own,
     seam::{Error, Host},
     zfs,
 };
@@ -30,6 +32,8 @@ pub type Wake = Arc<dyn Fn(&'static str) + Send + Sync>;
 pub struct Machine {
     lio: Arc<Lio>,
     netlink: Netlink,
+    networkd: Networkd,
+    own: own::Paths,
     dnsmasq: Dnsmasq,
     ipxe: Arc<Ipxe>,
     /// The folder with the certificate that iPXE shall trust.
@@ -40,9 +44,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine; iPXE's binaries are put into the folder `tftp`, with the root that the folder `certificates` names. A job that
-    /// ends calls `wake`.
+    /// The machine; iPXE's binaries are put into the folder `tftp`, with the root that the folder `certificates` names, and the
+    /// server's name into the file `hostname`. A job that ends calls `wake`.
     pub fn new(
+        hostname: PathBuf,
         tftp: PathBuf,
         certificates: PathBuf,
         wake: impl Fn(&'static str) + Send + Sync + 'static,
@@ -50,6 +55,12 @@ impl Machine {
         Self {
             lio: Arc::new(Lio::new("/sys/kernel/config")),
             netlink: Netlink::new("/run/udev/data"),
+            networkd: Networkd::new("/run/clusterducks/dhcp.network"),
+            own: own::Paths {
+                hostname,
+                resolv_conf: "/run/clusterducks/resolv.conf".into(),
+                timesyncd: "/run/clusterducks/timesyncd.conf".into(),
+            },
             dnsmasq: Dnsmasq::new(
                 "/run/clusterducks/dnsmasq.conf",
                 dnsmasq::Paths { tftp: tftp.clone(), ..dnsmasq::Paths::default() },
@@ -69,6 +80,25 @@ impl Machine {
         let lio = Arc::clone(&self.lio);
         let done = tokio::task::spawn_blocking(move || work(&lio)).await;
         done.map_err(|died| Error::new(tried, died))?.map_err(|error| Error::new(tried, error))
+    }
+
+    /// The part of the state that the server has for itself.
+    async fn observe_own(&self) -> Result<Observed, Error> {
+        let read = |error| Error::new("the server's own settings can't be read", error);
+        let (links, leases) = tokio::join!(self.netlink.observe(), self.networkd.observe());
+        let mut links = links.map_err(|error| Error::new("interfaces can't be listed", error))?;
+        let mut leases = leases.map_err(|error| Error::new("leases can't be listed", error))?;
+        for link in &mut links {
+            link.lease = leases.given.remove(&link.name);
+        }
+        Ok(Observed {
+            server: own::observe_name(&self.own).await.map_err(read)?,
+            links,
+            leasing: leases.asked,
+            resolvers: own::observe_resolvers(&self.own).await.map_err(read)?,
+            time_servers: own::observe_time_servers(&self.own).await.map_err(read)?,
+            ..Observed::default()
+        })
     }
 
     async fn start_dhcp(&mut self, config: &DhcpConfig) -> Result<(), Error> {
@@ -115,13 +145,8 @@ impl Machine {
 
 impl Host for Machine {
     async fn observe(&mut self) -> Result<Observed, Error> {
-        let (links, disks, pools, datasets, targets, dhcp) = tokio::join!(
-            async {
-                self.netlink
-                    .observe()
-                    .await
-                    .map_err(|error| Error::new("interfaces can't be listed", error))
-            },
+        let (own, disks, pools, datasets, targets, dhcp) = tokio::join!(
+            self.observe_own(),
             async {
                 disks::observe().await.map_err(|error| Error::new("disks can't be listed", error))
             },
@@ -157,7 +182,6 @@ impl Host for Machine {
             Vec::new()
         };
         Ok(Observed {
-            links: links?,
             importable,
             boot_files: boot_files(&pools, &datasets)?,
             imports: self.jobs.imports(),
@@ -167,12 +191,26 @@ impl Host for Machine {
             disks,
             pools,
             datasets,
+            ..own?
         })
     }
 
     async fn apply(&mut self, step: &Step) -> Result<(), Error> {
         let zfs = |tried| move |error| Error::new(tried, error);
         match step {
+            Step::SetServerName(name) => own::set_name(&self.own, name)
+                .await
+                .map_err(|error| Error::new("the server could not be named", error)),
+            Step::Lease(macs) => {
+                let asked = self.networkd.ask(macs).await;
+                asked.map(drop).map_err(|error| Error::new("DHCP could not be asked", error))
+            }
+            Step::SetResolvers(servers) => own::set_resolvers(&self.own, servers)
+                .await
+                .map_err(|error| Error::new("the name servers could not be set", error)),
+            Step::SetTimeServers(servers) => own::set_time_servers(&self.own, servers)
+                .await
+                .map_err(|error| Error::new("the time servers could not be set", error)),
             Step::SetLink { mac, add, remove, gateway } => {
                 let set = self.netlink.set_link(*mac, add, remove, *gateway).await;
                 set.map_err(|error| Error::new("the interface could not be set", error))
@@ -282,7 +320,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let certificates = folder.path().join("tls");
         std::fs::create_dir(&certificates).unwrap();
-        let mut machine = Machine::new(folder.path().join("tftp"), certificates.clone(), |_| ());
+        let mut machine = Machine::new(
+            folder.path().join("hostname"),
+            folder.path().join("tftp"),
+            certificates.clone(),
+            |_| (),
+        );
         let config = DhcpConfig {
             networks: vec![model::step::DhcpNetwork {
                 name: "lab".parse().unwrap(),

@@ -90,7 +90,8 @@ impl Netlink {
         Self { udev: udev.as_ref().to_owned() }
     }
 
-    /// Ethernet interfaces that stand for a card: not the loopback, no bridge, tunnel, tap or VLAN. Sorted by name.
+    /// Ethernet interfaces that stand for a card: not the loopback, no bridge, tunnel, tap or VLAN. Sorted by name. Of leases the
+    /// kernel knows nothing.
     pub async fn observe(&self) -> Result<Vec<Link>> {
         let handle = connect()?;
         let state = State::read(&handle).await?;
@@ -104,6 +105,7 @@ impl Netlink {
                 carrier: card.carrier,
                 addresses: state.addresses(card.index).keys().copied().collect(),
                 gateway: state.gateways.get(&card.index).map(|(_, gateway)| *gateway),
+                lease: None,
             })
             .collect();
         links.sort_by(|a, b| a.name.cmp(&b.name));

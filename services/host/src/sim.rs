@@ -1,13 +1,14 @@
 //! A simulated machine: a product mode (`clusterducks-agent --sim`) and what the laws of planning are tested on. It behaves
 //! like the tools do, refusals included; it never touches the machine that it runs on.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
+use ipnet::Ipv4Net;
 use model::{
-    name::{Dataset, Iqn, Mark, PoolName, Snapshot},
+    name::{Dataset, Iqn, Mac, Mark, PoolName, Snapshot},
     observed::{
-        BootFiles, DatasetState, Disk, DiskContents, GenerationId, Job, Link, Observed, Pool,
-        Target,
+        BootFiles, DatasetState, Disk, DiskContents, GenerationId, Job, Lease, Link, Observed,
+        Pool, Target,
     },
     step::Step,
 };
@@ -57,6 +58,7 @@ impl SimHost {
             carrier: true,
             addresses: BTreeSet::new(),
             gateway: None,
+            lease: None,
         };
         let disk = Disk {
             path: "/dev/sim0".to_owned(),
@@ -70,8 +72,9 @@ impl SimHost {
         }
     }
 
-    /// Ends every job that runs, well.
+    /// Ends every job that runs, well, and answers where addresses are asked for.
     pub fn end_jobs(&mut self) {
+        self.answer_leases();
         for job in self.state.imports.values_mut() {
             if let Job::Running { source, .. } = job {
                 *job = Job::Done { source: source.clone() };
@@ -103,9 +106,13 @@ impl SimHost {
         self.state.imports.clear();
         self.state.extractions.clear();
         self.state.dhcp = None;
+        self.state.leasing.clear();
+        self.state.resolvers.clear();
+        self.state.time_servers.clear();
         for link in &mut self.state.links {
             link.addresses.clear();
             link.gateway = None;
+            link.lease = None;
         }
         for state in self.state.datasets.values_mut() {
             state.mounted = false;
@@ -118,6 +125,10 @@ impl SimHost {
     /// The step makes no sense in this state.
     pub fn change(&mut self, step: &Step) -> Result<(), Refusal> {
         match step {
+            Step::SetServerName(name) => self.state.server = Some(name.clone()),
+            Step::Lease(macs) => self.lease(macs)?,
+            Step::SetResolvers(servers) => self.state.resolvers = servers.clone(),
+            Step::SetTimeServers(servers) => self.state.time_servers = servers.clone(),
             Step::SetLink { mac, add, remove, gateway } => {
                 let link = self.state.links.iter_mut().find(|link| link.mac == *mac);
                 let link = link.ok_or_else(|| Refusal::Absent(mac.to_string()))?;
@@ -185,6 +196,32 @@ impl SimHost {
             Step::StopDhcp => self.state.dhcp = None,
         }
         Ok(())
+    }
+
+    /// What a DHCP server gave to an interface stays there when it is not asked for any more, as it does until it runs out.
+    fn lease(&mut self, macs: &BTreeSet<Mac>) -> Result<(), Refusal> {
+        let here = |mac: &Mac| self.state.links.iter().any(|link| link.mac == *mac);
+        if let Some(absent) = macs.iter().find(|mac| !here(mac)) {
+            return Err(Refusal::Absent(absent.to_string()));
+        }
+        self.state.leasing = macs.clone();
+        for link in self.state.links.iter_mut().filter(|link| !macs.contains(&link.mac)) {
+            link.lease = None;
+        }
+        Ok(())
+    }
+
+    /// A DHCP server answers on each interface that is asked on.
+    fn answer_leases(&mut self) {
+        let leasing = &self.state.leasing;
+        let links = self.state.links.iter_mut().zip(10..);
+        for (link, number) in links.filter(|(link, _)| leasing.contains(&link.mac)) {
+            link.addresses =
+                Ipv4Net::new(Ipv4Addr::new(192, 0, 2, number), 24).into_iter().collect();
+            link.gateway = Some(Ipv4Addr::new(192, 0, 2, 1));
+            link.lease = Some(Lease { dns: vec![Ipv4Addr::new(192, 0, 2, 1)] });
+            link.up = true;
+        }
     }
 
     fn sessions<'a>(&self, target: &Iqn, allowed: impl Iterator<Item = &'a Iqn>) -> BTreeSet<Iqn> {

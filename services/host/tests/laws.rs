@@ -9,8 +9,8 @@ use host::sim::SimHost;
 use model::{
     boot::{Boot, Boots, Chap, Secret},
     desired::{
-        BootMode, Desired, Device, Dhcp, Group, ImageFormat, Interface, Layout, Network, Pool,
-        PoolDisk, Source, Vdisk, VdiskPurpose, VdiskUse, Volume, tree,
+        BootMode, Desired, Device, Dhcp, Group, ImageFormat, Interface, Layout, Management,
+        Network, Pool, PoolDisk, Source, Vdisk, VdiskPurpose, VdiskUse, Volume, tree,
     },
     name::{Dataset, Mark},
     observed::{DatasetState, DiskContents, ImportablePool, Observed},
@@ -30,19 +30,41 @@ struct Shape {
     generations: usize,
     source: bool,
     range: bool,
+    /// The server's name and its management interface.
+    own: (bool, Option<Management>),
+}
+
+fn management() -> impl Strategy<Value = Option<Management>> {
+    let card = prop_oneof![Just("52:54:00:00:00:02"), Just("52:54:00:00:00:03")];
+    let fixed = (card.clone(), any::<bool>(), any::<bool>()).prop_map(|(mac, dns, ntp)| {
+        Some(Management {
+            interface: Interface::Mac(mac.parse().unwrap()),
+            address: "198.51.100.5/24".parse().ok(),
+            gateway: "198.51.100.1".parse().ok(),
+            dns: dns.then(|| "198.51.100.2".parse().unwrap()).into_iter().collect(),
+            ntp: ntp.then(|| "198.51.100.3".parse().unwrap()).into_iter().collect(),
+        })
+    });
+    let leased = card.prop_map(|mac| {
+        let interface = Interface::Mac(mac.parse().unwrap());
+        Some(Management { interface, address: None, gateway: None, dns: vec![], ntp: vec![] })
+    });
+    prop_oneof![Just(None), fixed, leased]
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
     let mode =
         prop_oneof![Just(BootMode::Overlay), Just(BootMode::Ephemeral), Just(BootMode::Persistent)];
     let devices = proptest::collection::vec((0..3usize, mode, any::<bool>(), any::<bool>()), 0..6);
-    (devices, 0..3usize, 1..3usize, any::<bool>(), any::<bool>()).prop_map(
-        |(devices, groups, generations, source, range)| Shape {
+    let own = (any::<bool>(), management());
+    (devices, 0..3usize, 1..3usize, any::<bool>(), any::<bool>(), own).prop_map(
+        |(devices, groups, generations, source, range, own)| Shape {
             devices,
             groups,
             generations,
             source,
             range,
+            own,
         },
     )
 }
@@ -74,6 +96,8 @@ fn document(shape: &Shape, generation: u64) -> Desired {
     };
     let mut desired = Desired {
         generation,
+        server: shape.own.0.then(|| "server-01".parse().unwrap()),
+        management: shape.own.1.clone(),
         pools: vec![Pool {
             name: POOL.parse().unwrap(),
             layout: Layout::Stripe,
@@ -148,6 +172,12 @@ fn boots(shape: &Shape, desired: &Desired, round: u8) -> Boots {
 fn server() -> SimHost {
     let mut server = SimHost::demo();
     server.state.disks[0].serial = Some("A".to_owned());
+    for number in 2..4 {
+        let mut card = server.state.links[0].clone();
+        (card.name, card.mac) =
+            (format!("eth{number}"), format!("52:54:00:00:00:0{number}").parse().unwrap());
+        server.state.links.push(card);
+    }
     server
 }
 
@@ -272,8 +302,60 @@ proptest! {
 }
 
 #[test]
+fn a_server_asks_for_addresses_only_where_it_serves_no_devices() {
+    let blank = Desired::default();
+    let mut server = server();
+    converge(&mut server, &blank, &Boots::new()).unwrap();
+    let macs = |state: &Observed| -> Vec<String> {
+        state.leasing.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        macs(&server.state),
+        ["52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"]
+    );
+    assert_eq!(server.state.resolvers, ["192.0.2.1".parse::<std::net::Ipv4Addr>().unwrap()]);
+
+    let none = Shape {
+        devices: vec![],
+        groups: 0,
+        generations: 1,
+        source: false,
+        range: true,
+        own: (true, None),
+    };
+    let serving = document(&none, 1);
+    converge(&mut server, &serving, &Boots::new()).unwrap();
+    assert_eq!(macs(&server.state), ["52:54:00:00:00:02", "52:54:00:00:00:03"]);
+    let own: Vec<String> =
+        server.state.links[0].addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(own, ["10.77.0.1/24"], "what was leased on the netboot interface is gone");
+    assert_eq!(server.state.server, "server-01".parse().ok());
+
+    let named = Desired {
+        management: Some(Management {
+            interface: Interface::Mac("52:54:00:00:00:02".parse().unwrap()),
+            address: None,
+            gateway: None,
+            dns: vec!["192.0.2.53".parse().unwrap()],
+            ntp: vec![],
+        }),
+        ..serving
+    };
+    converge(&mut server, &named, &Boots::new()).unwrap();
+    assert_eq!(macs(&server.state), ["52:54:00:00:00:02"]);
+    assert_eq!(server.state.resolvers, ["192.0.2.53".parse::<std::net::Ipv4Addr>().unwrap()]);
+}
+
+#[test]
 fn a_disk_with_foreign_data_is_taken_only_when_the_document_says_so() {
-    let shape = Shape { devices: vec![], groups: 0, generations: 1, source: false, range: false };
+    let shape = Shape {
+        devices: vec![],
+        groups: 0,
+        generations: 1,
+        source: false,
+        range: false,
+        own: (false, None),
+    };
     let mut desired = document(&shape, 1);
     for contents in
         [DiskContents::Pool("theirs".to_owned()), DiskContents::Foreign("ext4".to_owned())]
@@ -307,6 +389,7 @@ fn a_flashed_anew_server_imports_its_pool_and_makes_nothing_twice() {
         generations: 1,
         source: true,
         range: true,
+        own: (false, None),
     };
     let desired = document(&shape, 1);
     let mut server = server();
@@ -350,6 +433,7 @@ fn what_is_not_in_the_document_any_more_is_kept_until_it_is_listed() {
         generations: 1,
         source: false,
         range: true,
+        own: (false, None),
     };
     let desired = document(&shape, 1);
     let mut server = server();

@@ -21,7 +21,8 @@ pub struct Desired {
     /// The server's own name; absent leaves the seed file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerName>,
-    /// The interface that the panel reaches the server by; absent leaves the seed file's.
+    /// The interface that the panel reaches the server by; absent leaves the seed file's. Without any, the server asks for an
+    /// address by DHCP on every card that serves no network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub management: Option<Management>,
     /// Pools to make or import.
@@ -55,14 +56,21 @@ pub struct Desired {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Management {
-    /// The interface; it may be a netboot interface too.
+    /// The interface; with an address it may be a netboot interface too.
     pub interface: Interface,
-    /// The address with the prefix length.
-    #[schemars(with = "String")]
-    pub address: Ipv4Net,
-    /// The server's default gateway.
+    /// The address with the prefix length; absent asks for one by DHCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub address: Option<Ipv4Net>,
+    /// The server's default gateway; by DHCP the lease brings it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Ipv4Addr>,
+    /// The server's own name servers, the first asked first; where there are none, those of its leases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv4Addr>,
+    /// The time servers; where there are none, those of its leases, else those of the distribution.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ntp: Vec<Ipv4Addr>,
 }
 
 /// A ZFS pool on disks of the server.

@@ -12,15 +12,26 @@ use serde::{Deserialize, Serialize};
 use crate::{
     boot::Export,
     desired::Source,
-    name::{BootId, Dataset, GroupName, Iqn, Mac, Mark, PoolName, Sha256, Snapshot, VolumeName},
+    name::{
+        BootId, Dataset, GroupName, Iqn, Mac, Mark, PoolName, ServerName, Sha256, Snapshot,
+        VolumeName,
+    },
     step::DhcpConfig,
 };
 
 /// The state of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
+    /// The server's name, when it is the same now and after a restart.
+    pub server: Option<ServerName>,
     /// Network interfaces, except the loopback.
     pub links: Vec<Link>,
+    /// The interfaces on which an address is asked for by DHCP.
+    pub leasing: BTreeSet<Mac>,
+    /// The name servers that the server itself asks.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// The time servers that it was given.
+    pub time_servers: Vec<Ipv4Addr>,
     /// Whole disks that a pool could take.
     pub disks: Vec<Disk>,
     /// Imported pools, ours or not.
@@ -93,6 +104,15 @@ pub struct Link {
     pub addresses: BTreeSet<Ipv4Net>,
     /// The default route's gateway through it.
     pub gateway: Option<Ipv4Addr>,
+    /// What a DHCP server gave it.
+    pub lease: Option<Lease>,
+}
+
+/// What a DHCP server gave an interface, beside the address and the gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Lease {
+    /// Name servers.
+    pub dns: Vec<Ipv4Addr>,
 }
 
 /// A whole disk.

@@ -13,7 +13,8 @@ use crate::{
     boot::Export,
     desired::{Layout, Source},
     name::{
-        BootId, Dataset, DeviceName, Iqn, Mac, Mark, NetworkName, PoolName, Snapshot, VolumeName,
+        BootId, Dataset, DeviceName, Iqn, Mac, Mark, NetworkName, PoolName, ServerName, Snapshot,
+        VolumeName,
     },
     observed::GenerationId,
 };
@@ -22,6 +23,14 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// Gives the server its name, now and after a restart.
+    SetServerName(ServerName),
+    /// Asks for addresses by DHCP on these interfaces, by their permanent addresses, and on no other.
+    Lease(BTreeSet<Mac>),
+    /// Names the servers that the server itself asks for names.
+    SetResolvers(Vec<Ipv4Addr>),
+    /// Names the servers that the clock is set by; none leaves the choice to leases and distribution.
+    SetTimeServers(Vec<Ipv4Addr>),
     /// Brings an interface to these addresses, and up.
     SetLink {
         /// Its permanent address.
@@ -179,6 +188,14 @@ pub struct DhcpHost {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resource {
+    /// The server's name.
+    ServerName,
+    /// The server's asking for addresses by DHCP.
+    Leases,
+    /// The server's name service.
+    Resolvers,
+    /// The server's clock.
+    Clock,
     /// An interface.
     Link(Mac),
     /// A pool.
@@ -196,6 +213,10 @@ pub enum Resource {
 impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::ServerName => f.write_str("the server's name"),
+            Self::Leases => f.write_str("the server's own addresses"),
+            Self::Resolvers => f.write_str("the server's name service"),
+            Self::Clock => f.write_str("the server's clock"),
             Self::Link(mac) => write!(f, "interface {mac}"),
             Self::Pool(pool) => write!(f, "pool {pool}"),
             Self::Dataset(dataset) => write!(f, "dataset {dataset}"),
@@ -210,6 +231,10 @@ impl std::fmt::Display for Resource {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::SetServerName(name) => write!(f, "name the server {name}"),
+            Self::Lease(macs) => write!(f, "ask for addresses by DHCP on {macs:?}"),
+            Self::SetResolvers(servers) => write!(f, "ask {servers:?} for names"),
+            Self::SetTimeServers(servers) => write!(f, "ask {servers:?} for the time"),
             Self::SetLink { mac, add, remove, gateway } => {
                 write!(
                     f,
@@ -258,6 +283,10 @@ impl Step {
     /// What the step changes; a failure of the step is a failure of these.
     pub fn changes(&self) -> Vec<Resource> {
         match self {
+            Self::SetServerName(_) => vec![Resource::ServerName],
+            Self::Lease(_) => vec![Resource::Leases],
+            Self::SetResolvers(_) => vec![Resource::Resolvers],
+            Self::SetTimeServers(_) => vec![Resource::Clock],
             Self::SetLink { mac, .. } => vec![Resource::Link(*mac)],
             Self::ImportPool { pool, .. } | Self::CreatePool { pool, .. } => {
                 vec![Resource::Pool(pool.to_string())]
@@ -288,7 +317,11 @@ impl Step {
             _ => Resource::Pool(dataset.pool().to_owned()),
         };
         match self {
-            Self::SetLink { .. }
+            Self::SetServerName(_)
+            | Self::Lease(_)
+            | Self::SetResolvers(_)
+            | Self::SetTimeServers(_)
+            | Self::SetLink { .. }
             | Self::ImportPool { .. }
             | Self::CreatePool { .. }
             | Self::Unexport(_)

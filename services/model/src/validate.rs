@@ -1,5 +1,7 @@
 //! What a document must hold beyond its types. Every fault is found, each with its path, so that a document is mended in one go.
 
+mod management;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
@@ -14,6 +16,8 @@ use crate::{
     },
     name::Mark,
 };
+
+pub use management::RESOLVERS;
 
 /// A fault in a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +41,7 @@ const MIB: u64 = 1 << 20;
 pub fn validate(desired: &Desired) -> Vec<Fault> {
     let mut check = Check { desired, faults: Vec::new() };
     check.names();
+    check.management();
     check.pools();
     check.networks();
     check.storage();

@@ -57,6 +57,10 @@ impl Metrics {
 
 fn kind(step: &Step) -> &'static str {
     match step {
+        Step::SetServerName(_) => "set-server-name",
+        Step::Lease(_) => "lease",
+        Step::SetResolvers(_) => "set-resolvers",
+        Step::SetTimeServers(_) => "set-time-servers",
         Step::SetLink { .. } => "set-link",
         Step::ImportPool { .. } => "import-pool",
         Step::CreatePool { .. } => "create-pool",

@@ -15,8 +15,11 @@ impl Planner<'_> {
     /// Gives the interfaces that the document names their addresses, and takes every other address off them.
     pub(super) fn links(&mut self) {
         let mut wanted: Vec<(&Interface, BTreeSet<Ipv4Net>, Option<Ipv4Addr>)> = Vec::new();
-        let management =
-            self.desired.management.iter().map(|m| (&m.interface, m.address, m.gateway));
+        let management = self
+            .desired
+            .management
+            .iter()
+            .filter_map(|m| Some((&m.interface, m.address?, m.gateway)));
         let networks = self.desired.networks.iter().map(|n| (&n.interface, n.address, None));
         for (interface, address, gateway) in management.chain(networks) {
             match wanted.iter_mut().find(|(known, ..)| *known == interface) {
@@ -167,7 +170,7 @@ impl Planner<'_> {
     }
 }
 
-fn find<'a>(links: &'a [Link], interface: &Interface) -> Option<&'a Link> {
+pub(super) fn find<'a>(links: &'a [Link], interface: &Interface) -> Option<&'a Link> {
     links.iter().find(|link| match interface {
         Interface::Mac(mac) => link.mac == *mac,
         Interface::Path(path) => link.path.as_ref() == Some(path),

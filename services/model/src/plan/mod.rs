@@ -6,6 +6,7 @@
 
 mod exports;
 mod machine;
+mod own;
 mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +54,11 @@ pub fn plan(desired: &Desired, boots: &Boots, observed: &Observed) -> Plan {
     };
     planner.take_down_exports();
     planner.destroy();
+    planner.server_name();
+    planner.leases();
     planner.links();
+    planner.name_service();
+    planner.clock();
     planner.pools();
     planner.storage();
     planner.make_new();

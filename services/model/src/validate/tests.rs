@@ -3,6 +3,7 @@ use super::*;
 fn good() -> serde_json::Value {
     serde_json::json!({
         "generation": 1,
+        "management": { "interface": { "mac": "52:54:00:00:00:02" }, "address": "192.0.2.5/24", "dns": ["192.0.2.1"] },
         "pools": [{ "name": "tank", "layout": "stripe", "disks": [{ "serial": "A" }] }],
         "networks": [{
             "name": "lab", "interface": { "mac": "52:54:00:00:00:01" }, "address": "10.77.0.1/24",
@@ -39,6 +40,23 @@ fn each_fault_is_named_by_its_path() {
     use serde_json::json;
     let device = good()["devices"][0].clone();
     let table = [
+        ("/management/dns", json!(["192.0.2.1", "0.0.0.0"]), "management.dns[1]"),
+        ("/management/dns", json!(["1.0.0.1", "1.0.0.2", "1.0.0.3", "1.0.0.4"]), "management.dns"),
+        (
+            "/management",
+            json!({ "interface": { "path": "a" }, "ntp": ["224.0.1.1"] }),
+            "management.ntp[0]",
+        ),
+        (
+            "/management",
+            json!({ "interface": { "path": "a" }, "gateway": "192.0.2.1" }),
+            "management.gateway",
+        ),
+        (
+            "/management",
+            json!({ "interface": { "mac": "52:54:00:00:00:01" } }),
+            "management.address",
+        ),
         ("/pools/0/layout", json!("mirror"), "pools[0].disks"),
         ("/networks/0/address", json!("10.77.0.0/24"), "networks[0].address"),
         ("/networks/0/gateway", json!("10.78.0.1"), "networks[0].gateway"),
