@@ -1,5 +1,6 @@
-//! The listeners on the network: the boot service on each network's address, the API where the panel reaches it. They open when
-//! what they need is there, and close when it is gone. No request is understood here.
+//! The listeners on the network: the boot service on each network's address, the API where the panel reaches it, and the one who
+//! tells devices that there is no IPv6 router. They open when what they need is there, and close when it is gone. No request is
+//! understood here.
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +10,8 @@ use std::{
 };
 
 use axum::Router;
+use host::{seam::chain, solicit};
+use model::observed::Link;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
@@ -113,6 +116,45 @@ pub async fn keep_boot(
         };
         if !alive {
             return;
+        }
+    }
+}
+
+/// Tells the devices of the document, while they are in iPXE, that there is no IPv6 router to wait for.
+pub async fn keep_solicited(owner: Handle) {
+    let mut status = owner.status();
+    let mut told = false;
+    while let Err(error) = answer_solicitations(&owner, &mut status).await {
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(error = chain(&error), "devices wait for an IPv6 router in vain");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Ends well when the owner is gone.
+async fn answer_solicitations(
+    owner: &Handle,
+    status: &mut watch::Receiver<Status>,
+) -> Result<(), solicit::Error> {
+    let listener = solicit::Listener::open()?;
+    loop {
+        let observed = Arc::clone(&status.borrow_and_update().observed);
+        for network in &owner.view().desired().networks {
+            let here = |link: &&Link| link.addresses.contains(&network.address);
+            if let Some(link) = observed.links.iter().find(here) {
+                listener.join(&link.name)?;
+            }
+        }
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { return Ok(()) },
+            asked = listener.next() => {
+                let asked = asked?;
+                let known = owner.view().desired().device_by_mac(asked.mac).is_some();
+                if known && let Err(error) = listener.answer(&asked) {
+                    tracing::warn!(error = chain(&error), mac = %asked.mac, "a device waits for an IPv6 router");
+                }
+            }
         }
     }
 }

@@ -135,6 +135,7 @@ pub async fn run<H: Host>(
     tasks.spawn(devices);
     tasks.spawn(panel);
     tasks.spawn(certificates.keep());
+    tasks.spawn(listen::keep_solicited(handle.clone()));
     tasks.spawn(keep_alive(handle));
     notify(&[sd_notify::NotifyState::Ready]);
     tokio::select! {

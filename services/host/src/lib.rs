@@ -19,4 +19,5 @@ pub mod own;
 pub mod sandbox;
 pub mod seam;
 pub mod sim;
+pub mod solicit;
 pub mod zfs;

@@ -144,6 +144,8 @@ fn authoritative(network: &DhcpNetwork, text: &mut String) -> Result<()> {
     if let Some(domain) = &network.domain {
         line(text, format_args!("dhcp-option=tag:{tag},option:domain-name,{domain}"));
     }
+    // iPXE's no-pxedhcp: it waits two seconds for another server's boot file otherwise.
+    line(text, format_args!("dhcp-option=tag:{tag},tag:ipxe,encap:175,176,1b"));
     boot_by_http(network, &tag, text);
     // Firmware takes no offer for HTTP boot that does not say HTTPClient back (UEFI specification, 24.7); in proxy mode
     // dnsmasq does so by itself.
