@@ -99,7 +99,9 @@ async fn apply(State(api): State<Arc<Api>>, body: Bytes) -> Response {
 }
 
 async fn desired(State(api): State<Arc<Api>>) -> Response {
-    Json(api.owner.view().desired()).into_response()
+    let view = api.owner.view();
+    let desired: &Desired = view.document();
+    Json(desired).into_response()
 }
 
 async fn status(State(api): State<Arc<Api>>) -> Json<wire::Status> {

@@ -140,7 +140,7 @@ async fn answer_solicitations(
     let listener = solicit::Listener::open()?;
     loop {
         let observed = Arc::clone(&status.borrow_and_update().observed);
-        for network in &owner.view().desired().networks {
+        for network in &owner.view().document().networks {
             let here = |link: &&Link| link.addresses.contains(&network.address);
             if let Some(link) = observed.links.iter().find(here) {
                 listener.join(&link.name)?;
@@ -150,7 +150,7 @@ async fn answer_solicitations(
             changed = status.changed() => if changed.is_err() { return Ok(()) },
             asked = listener.next() => {
                 let asked = asked?;
-                let known = owner.view().desired().device_by_mac(asked.mac).is_some();
+                let known = owner.view().document().device_by_mac(asked.mac).is_some();
                 if known && let Err(error) = listener.answer(&asked) {
                     tracing::warn!(error = chain(&error), mac = %asked.mac, "a device waits for an IPv6 router");
                 }
@@ -187,7 +187,7 @@ fn endpoints(
         .flat_map(|link| &link.addresses)
         .map(|address| address.addr())
         .collect();
-    let networks = view.desired().networks.iter();
+    let networks = view.document().networks.iter();
     let served = networks.filter(|network| here.contains(&network.address.addr()));
     let mut endpoints = BTreeMap::new();
     for network in served {

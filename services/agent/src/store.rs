@@ -1,5 +1,7 @@
 //! What the agent keeps on its own disk: the document in force, the newest boots, the machines it discovered, its own number.
-//! Each is one file, replaced as a whole; nothing else of the agent's state outlives it.
+//! Each is one file, replaced as a whole but for the [`boots`]; nothing else of the agent's state outlives it.
+
+pub mod boots;
 
 use std::{
     io,
@@ -10,6 +12,8 @@ use host::files;
 use model::{boot::Boots, desired::Desired, wire::Discovered};
 use rand::Rng as _;
 use serde::{Serialize, de::DeserializeOwned};
+
+use self::boots::BootLog;
 
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -71,20 +75,12 @@ impl Store {
         self.write("desired.json", desired)
     }
 
-    /// The newest boots.
+    /// The newest boots, and where the next ones are kept.
     ///
     /// # Errors
-    /// The file can't be read, or is damaged.
-    pub fn boots(&self) -> Result<Boots, Error> {
-        self.read("boots.json")
-    }
-
-    /// Keeps the newest boots.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn keep_boots(&self, boots: &Boots) -> Result<(), Error> {
-        self.write("boots.json", boots)
+    /// The file can't be read.
+    pub fn boots(&self) -> Result<(BootLog, Boots), Error> {
+        Ok(BootLog::open(&self.folder)?)
     }
 
     /// The machines that were discovered.

@@ -1,5 +1,8 @@
 //! Files as wholes: a reader sees the old content or the new one, never half of it, also after a power cut. Configuration and
-//! state files are written here and nowhere else; nothing here knows what stands in them.
+//! state files are written here and nowhere else; nothing here knows what stands in them. A [`Journal`] is the one kind of file
+//! that is added to instead.
+
+mod journal;
 
 use std::{
     fs::{self, File, Permissions},
@@ -7,6 +10,8 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
+
+pub use journal::Journal;
 
 /// Why a file could not be read, written or removed.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +132,7 @@ pub fn remove_if_exists(path: &Path) -> Result<Change, Error> {
 pub mod nonblocking {
     use std::path::Path;
 
-    use super::{Change, Error};
+    use super::{Change, Error, on_thread};
 
     /// See [`super::write_atomic`].
     ///
@@ -157,16 +162,16 @@ pub mod nonblocking {
     pub async fn remove_if_exists(path: &Path) -> Result<Change, Error> {
         on_thread(path, super::remove_if_exists).await
     }
+}
 
-    async fn on_thread<T: Send + 'static>(
-        path: &Path,
-        work: impl FnOnce(&Path) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let path = path.to_owned();
-        tokio::task::spawn_blocking(move || work(&path))
-            .await
-            .expect("the work returns its failures, and it is not cancelled once it runs")
-    }
+async fn on_thread<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce(&Path) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || work(&path))
+        .await
+        .expect("the work returns its failures, and it is not cancelled once it runs")
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod tree;
 use std::{collections::BTreeSet, io, net::SocketAddrV4};
 
 use model::{
-    boot::{Chap, Export},
+    boot::{Acls, Chap, Export},
     name::{IQN_PREFIX, Iqn},
 };
 
@@ -108,6 +108,9 @@ pub enum Error {
     /// A target without our prefix.
     #[error("{0} is not a target of ours")]
     NotOurs(Iqn),
+    /// A target that should let initiators in is not there.
+    #[error("target {0} is not there")]
+    NoTarget(Iqn),
     /// LIO would not keep this text as it is, or the pair would prove nothing.
     #[error(
         "the CHAP secrets for {0} can't be used: each must be 1 to 255 printable characters, not begin with NULL, and the two passwords must differ"
@@ -132,6 +135,7 @@ impl Error {
             | Self::Write { .. }
             | Self::Make { .. }
             | Self::Remove { .. }
+            | Self::NoTarget(_)
             | Self::TearDown { .. } => true,
             Self::Unexpected { .. } | Self::NotOurs(_) | Self::Chap(_) => false,
         }
@@ -189,6 +193,32 @@ impl<T: Tree> Lio<T> {
         self.ensure_value(&format!("{}/enable", tpg_path(iqn)), "1", "1")
     }
 
+    /// Lets initiators into a target that stands, and others out; of all others nothing is even read. An initiator with new
+    /// secrets loses its session.
+    pub fn set_acls(&self, iqn: &Iqn, set: &Acls, remove: &BTreeSet<Iqn>) -> Result<()> {
+        if !iqn.is_ours() {
+            return Err(Error::NotOurs(iqn.clone()));
+        }
+        let read_only = self.read_only(iqn)?.ok_or_else(|| Error::NoTarget(iqn.clone()))?;
+        let mut changed = Vec::new();
+        for (initiator, chap) in set {
+            check_chap(initiator, chap)?;
+            let now = self.acl(iqn, &acl_path(iqn, initiator.as_str()), Some(read_only))?;
+            if now.as_ref() != Some(chap) {
+                changed.push((initiator, chap));
+            }
+        }
+        let mut failures = Failures::default();
+        for initiator in changed.iter().map(|(initiator, _)| *initiator).chain(remove) {
+            self.tear_down_acl(&acl_path(iqn, initiator.as_str()), &mut failures);
+        }
+        failures.of(iqn)?;
+        for (initiator, chap) in changed {
+            self.make_acl(iqn, read_only, initiator, chap)?;
+        }
+        Ok(())
+    }
+
     /// Takes a target down with its sessions and its backing object. It goes on after a failure and reports all of them. A
     /// target that is not there is a success.
     pub fn unexport(&self, iqn: &Iqn) -> Result<()> {
@@ -203,11 +233,7 @@ impl<T: Tree> Lio<T> {
         }
         failures.note(self.remove(&target));
         failures.note(self.remove(&backstore_path(iqn)));
-        if failures.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::TearDown { target: iqn.clone(), failures: failures.0 })
-        }
+        failures.of(iqn)
     }
 
     fn tear_down_group(&self, group: &str, failures: &mut Failures) {
@@ -302,12 +328,10 @@ impl<T: Tree> Lio<T> {
                 self.tear_down_acl(&acl_path(iqn, name), &mut failures);
             }
         }
-        if !failures.0.is_empty() {
-            return Err(Error::TearDown { target: iqn.clone(), failures: failures.0 });
-        }
+        failures.of(iqn)?;
         for (initiator, chap) in &export.acls {
             if there.get(initiator.as_str()).is_none_or(|found| found.as_ref() != Some(chap)) {
-                self.make_acl(export, initiator, chap)?;
+                self.make_acl(iqn, export.backing.read_only(), initiator, chap)?;
             }
         }
         Ok(())
@@ -315,8 +339,8 @@ impl<T: Tree> Lio<T> {
 
     /// Makes an ACL: secrets before the LUN, for the portal group may be enabled while this runs. Until the last secret is
     /// written, the kernel refuses the login.
-    fn make_acl(&self, export: &Export, initiator: &Iqn, chap: &Chap) -> Result<()> {
-        let acl = acl_path(&export.target, initiator.as_str());
+    fn make_acl(&self, iqn: &Iqn, read_only: bool, initiator: &Iqn, chap: &Chap) -> Result<()> {
+        let acl = acl_path(iqn, initiator.as_str());
         self.ensure(&acl)?;
         for (name, value) in [
             ("userid_mutual", chap.target_user.as_str()),
@@ -328,8 +352,8 @@ impl<T: Tree> Lio<T> {
         }
         let lun = format!("{acl}/lun_0");
         self.ensure(&lun)?;
-        self.link(&format!("{lun}/lun"), &format!("{}/lun/lun_0", tpg_path(&export.target)))?;
-        let protect = if export.backing.read_only() { "1" } else { "0" };
+        self.link(&format!("{lun}/lun"), &format!("{}/lun/lun_0", tpg_path(iqn)))?;
+        let protect = if read_only { "1" } else { "0" };
         self.ensure_value(&format!("{lun}/write_protect"), protect, protect)
     }
 
@@ -375,6 +399,15 @@ struct Failures(Vec<Error>);
 impl Failures {
     fn note<V>(&mut self, result: Result<V>) -> Option<V> {
         result.map_err(|error| self.0.push(error)).ok()
+    }
+
+    /// All of them as the one failure to take down, when there are any.
+    fn of(self, target: &Iqn) -> Result<()> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::TearDown { target: target.clone(), failures: self.0 })
+        }
     }
 }
 

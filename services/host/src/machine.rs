@@ -279,6 +279,13 @@ impl Host for Machine {
                 self.lio("the target could not be put up", move |lio| lio.export(&export, &portals))
                     .await
             }
+            Step::SetAcls { target, set, remove } => {
+                let (target, set, remove) = (target.clone(), set.clone(), remove.clone());
+                self.lio("initiators could not be let into the target", move |lio| {
+                    lio.set_acls(&target, &set, &remove)
+                })
+                .await
+            }
             Step::ConfigureDhcp(config) => self.start_dhcp(config).await,
             Step::StopDhcp => {
                 let stopped = self.dnsmasq.stop().await;

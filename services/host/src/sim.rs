@@ -192,6 +192,16 @@ impl SimHost {
                     Target { export: Some(export.clone()), portals: portals.clone(), sessions };
                 self.state.targets.insert(export.target.clone(), target);
             }
+            Step::SetAcls { target, set, remove } => {
+                let absent = || Refusal::Absent(target.to_string());
+                let standing = self.state.targets.get_mut(target).ok_or_else(absent)?;
+                let acls = &mut standing.export.as_mut().ok_or_else(absent)?.acls;
+                for initiator in set.keys().chain(remove) {
+                    acls.remove(initiator);
+                    standing.sessions.remove(initiator);
+                }
+                acls.extend(set.clone());
+            }
             Step::ConfigureDhcp(config) => self.state.dhcp = Some(config.clone()),
             Step::StopDhcp => self.state.dhcp = None,
         }

@@ -3,10 +3,11 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use host::sim::SimHost;
 use model::{
+    Document, Plan,
     boot::{Boot, Boots, Chap, Secret},
     desired::{
         BootMode, Desired, Device, Dhcp, Group, ImageFormat, Interface, Layout, Management,
@@ -14,13 +15,17 @@ use model::{
     },
     name::{Dataset, Mark},
     observed::{DatasetState, DiskContents, ImportablePool, Observed},
-    plan,
     step::Step,
     validate::validate,
 };
 use proptest::prelude::*;
 
 const POOL: &str = "tank";
+
+/// What planning says of a document that has no look-ups yet.
+fn plan(desired: &Desired, boots: &Boots, observed: &Observed) -> Plan {
+    model::plan(&desired.clone().into(), boots, observed)
+}
 
 /// What a generated server shall be, in few numbers, so that a failing case reads well.
 #[derive(Debug, Clone)]
@@ -146,20 +151,21 @@ fn document(shape: &Shape, generation: u64) -> Desired {
 }
 
 fn boots(shape: &Shape, desired: &Desired, round: u8) -> Boots {
+    let document = Document::new(desired.clone());
     let started = |device: &Device| {
         let index: usize = device.name.as_str()[3..].parse().unwrap();
         shape.devices[index].3
     };
     let boot = |device: &Device| Boot {
         id: format!("{round:032x}").parse().unwrap(),
-        generation: desired.generation_of(device).unwrap(),
+        generation: document.generation_of(device).unwrap(),
         boot_mode: device.boot_mode,
-        chap: Chap {
+        chap: Arc::new(Chap {
             user: "u".to_owned(),
             password: Secret::new(format!("secret-{round}")),
             target_user: "t".to_owned(),
             target_password: Secret::new("other"),
-        },
+        }),
     };
     desired
         .devices
@@ -363,7 +369,7 @@ fn a_disk_with_foreign_data_is_taken_only_when_the_document_says_so() {
         let mut server = server();
         server.state.disks[0].contents = contents;
         desired.pools[0].disks[0].overwrite = false;
-        let plan = model::plan(&desired, &Boots::new(), &server.state);
+        let plan = plan(&desired, &Boots::new(), &server.state);
         assert!(
             !plan
                 .steps

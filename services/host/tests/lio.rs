@@ -10,6 +10,7 @@ use std::{
     net::SocketAddrV4,
     os::unix::fs::symlink,
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -112,7 +113,7 @@ fn writable(name: &str) -> Export {
         target: Iqn::device(&name.parse().unwrap()),
         backing: Backing::Zvol(format!("tank/clusterducks/devices/{name}").parse().unwrap()),
         serial: format!("cd000000000000000{name}"),
-        acls: BTreeMap::from([(initiator("pc-01"), chap("1"))]),
+        acls: BTreeMap::from([(initiator("pc-01"), Arc::new(chap("1")))]),
     }
 }
 
@@ -121,7 +122,7 @@ fn shared() -> Export {
         target: Iqn::generation(&"lab".parse().unwrap(), 1),
         backing: Backing::Snapshot("tank/clusterducks/devices/c@g1".parse().unwrap()),
         serial: "cd000000000000000c".to_owned(),
-        acls: ["1", "2"].map(|n| (initiator(&format!("pc-0{n}")), chap(n))).into(),
+        acls: ["1", "2"].map(|n| (initiator(&format!("pc-0{n}")), Arc::new(chap(n)))).into(),
     }
 }
 
@@ -297,9 +298,9 @@ fn an_acl_that_stays_keeps_its_session_and_new_secrets_end_the_old_session() {
     let _one = Reader::start(&export, "pc-01", &chap("1"));
     let _two = Reader::start(&export, "pc-02", &chap("2"));
     let before = session_number(&export.target, &one);
-    export.acls.insert(two.clone(), chap("22"));
-    export.acls.insert(initiator("pc-03"), chap("3"));
-    lio().export(&export, &portals()).unwrap();
+    let new = ["2", "3"].map(|n| (initiator(&format!("pc-0{n}")), Arc::new(chap(&n.repeat(2)))));
+    export.acls.extend(new.clone());
+    lio().set_acls(&export.target, &new.into(), &BTreeSet::new()).unwrap();
     assert!(!session(&export.target, &two));
     assert_eq!(session_number(&export.target, &one), before);
     let _again = Reader::start(&export, "pc-02", &chap("22"));
@@ -308,8 +309,11 @@ fn an_acl_that_stays_keeps_its_session_and_new_secrets_end_the_old_session() {
         lio().observe().unwrap().remove(&export.target).unwrap().export,
         Some(export.clone())
     );
-    export.acls.remove(&two);
-    lio().export(&export, &portals()).unwrap();
+    let number = session_number(&export.target, &two);
+    let same = BTreeMap::from([(two.clone(), Arc::new(chap("22")))]);
+    lio().set_acls(&export.target, &same, &BTreeSet::new()).unwrap();
+    assert_eq!(session_number(&export.target, &two), number, "the second time nothing is done");
+    lio().set_acls(&export.target, &BTreeMap::new(), &BTreeSet::from([two])).unwrap();
     assert_eq!(session_number(&export.target, &one), before);
     assert_eq!(
         lio().observe().unwrap().remove(&export.target).unwrap().sessions,
@@ -398,7 +402,9 @@ fn secrets_that_the_kernel_would_bend_are_refused_before_anything_is_made() {
     clear();
     for bad in ["NULLxxxxxxxxx", "", "with space12345"] {
         let mut export = writable("a");
-        export.acls.insert(initiator("pc-01"), Chap { password: Secret::new(bad), ..chap("1") });
+        export
+            .acls
+            .insert(initiator("pc-01"), Arc::new(Chap { password: Secret::new(bad), ..chap("1") }));
         let error = lio().export(&export, &portals()).unwrap_err();
         assert!(matches!(error, Error::Chap(who) if who == initiator("pc-01")));
         assert_eq!(lio().observe().unwrap(), BTreeMap::new());

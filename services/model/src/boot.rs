@@ -3,13 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddrV4,
+    sync::Arc,
 };
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    desired::{BootMode, Desired, Device, tree},
+    Document,
+    desired::{BootMode, Device, tree},
     name::{BootId, Dataset, DeviceName, Iqn, Snapshot},
 };
 
@@ -60,7 +62,7 @@ pub struct Boot {
     /// The mode it boots in.
     pub boot_mode: BootMode,
     /// Its secrets.
-    pub chap: Chap,
+    pub chap: Arc<Chap>,
 }
 
 /// The newest boot of each device.
@@ -102,6 +104,9 @@ impl Backing {
     }
 }
 
+/// Initiators that may log in, each with its own secrets.
+pub type Acls = BTreeMap<Iqn, Arc<Chap>>;
+
 /// One iSCSI target with one LUN, number 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
@@ -111,8 +116,8 @@ pub struct Export {
     pub backing: Backing,
     /// The LUN's serial number (VPD page 80h): the same on every server that holds the object.
     pub serial: String,
-    /// Who may log in, each with its own secrets.
-    pub acls: BTreeMap<Iqn, Chap>,
+    /// Who may log in.
+    pub acls: Acls,
 }
 
 /// An export that is asked for.
@@ -128,29 +133,30 @@ pub struct Wanted {
 ///
 /// A generation, a device's clone or a vDisk is exported when a boot needs it, to that boot's initiator alone: without a
 /// boot nothing is exported.
-pub fn exports(desired: &Desired, boots: &Boots) -> BTreeMap<Iqn, Wanted> {
+pub fn exports(document: &Document, boots: &Boots) -> BTreeMap<Iqn, Wanted> {
     let mut exports: BTreeMap<Iqn, Wanted> = BTreeMap::new();
-    for device in &desired.devices {
+    for device in &document.devices {
         let Some(boot) = boots.get(&device.name) else { continue };
-        let portal = desired
+        let portal = document
             .network(&device.network)
             .map(|network| SocketAddrV4::new(network.address.addr(), ISCSI_PORT));
-        for (target, backing) in backings(desired, device, boot) {
+        for (target, backing) in backings(document, device, boot) {
             let entry = exports.entry(target.clone()).or_insert_with(|| {
                 let serial = serial(&target);
                 let export = Export { target, backing, serial, acls: BTreeMap::new() };
                 Wanted { export, portals: BTreeSet::new() }
             });
-            entry.export.acls.insert(Iqn::initiator(&device.name), boot.chap.clone());
+            entry.export.acls.insert(Iqn::initiator(&device.name), Arc::clone(&boot.chap));
             entry.portals.extend(portal);
         }
     }
     exports
 }
 
-fn backings(desired: &Desired, device: &Device, boot: &Boot) -> Vec<(Iqn, Backing)> {
+/// What a boot of a device needs exported: the target of each object, and the object.
+pub fn backings(document: &Document, device: &Device, boot: &Boot) -> Vec<(Iqn, Backing)> {
     let mut wanted = Vec::new();
-    if let Some(pool) = desired.group(&device.group).and_then(|group| desired.pool_of(group)) {
+    if let Some(pool) = document.group(&device.group).and_then(|group| document.pool_of(group)) {
         wanted.push(match boot.boot_mode {
             BootMode::Overlay => (
                 Iqn::generation(&device.group, boot.generation),
@@ -162,7 +168,7 @@ fn backings(desired: &Desired, device: &Device, boot: &Boot) -> Vec<(Iqn, Backin
         });
     }
     for used in &device.vdisks {
-        if let Some(vdisk) = desired.vdisk(&used.vdisk) {
+        if let Some(vdisk) = document.vdisk(&used.vdisk) {
             wanted.push((
                 Iqn::vdisk(&vdisk.name),
                 Backing::Zvol(tree::vdisk(&vdisk.pool, &vdisk.name)),

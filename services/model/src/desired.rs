@@ -362,55 +362,6 @@ pub enum MenuAction {
     Reboot,
 }
 
-impl Desired {
-    /// The group of this name.
-    pub fn group(&self, name: &GroupName) -> Option<&Group> {
-        self.groups.iter().find(|group| group.name == *name)
-    }
-
-    /// The volume of this name.
-    pub fn volume(&self, name: &VolumeName) -> Option<&Volume> {
-        self.volumes.iter().find(|volume| volume.name == *name)
-    }
-
-    /// The vDisk of this name.
-    pub fn vdisk(&self, name: &VdiskName) -> Option<&Vdisk> {
-        self.vdisks.iter().find(|vdisk| vdisk.name == *name)
-    }
-
-    /// The network of this name.
-    pub fn network(&self, name: &NetworkName) -> Option<&Network> {
-        self.networks.iter().find(|network| network.name == *name)
-    }
-
-    /// The menu of this name.
-    pub fn menu(&self, name: &MenuName) -> Option<&Menu> {
-        self.menus.iter().find(|menu| menu.name == *name)
-    }
-
-    /// The device of this name.
-    pub fn device(&self, name: &DeviceName) -> Option<&Device> {
-        self.devices.iter().find(|device| device.name == *name)
-    }
-
-    /// The device with a card of this address.
-    pub fn device_by_mac(&self, mac: Mac) -> Option<&Device> {
-        self.devices.iter().find(|device| device.macs.contains(&mac))
-    }
-
-    /// The pool that a group's clones lie in: its volume's.
-    pub fn pool_of(&self, group: &Group) -> Option<&PoolName> {
-        self.volume(&group.volume).map(|volume| &volume.pool)
-    }
-
-    /// The generation that a device boots now.
-    pub fn generation_of(&self, device: &Device) -> Option<u32> {
-        let group = self.group(&device.group)?;
-        let test = group.test.filter(|_| device.test);
-        Some(device.pinned.or(test).unwrap_or(group.production))
-    }
-}
-
 /// Where the objects of the storage tree lie; one place for the layout of DESIGN.md.
 pub mod tree {
     use super::{Dataset, DeviceName, GroupName, PoolName, VdiskName, VolumeName};

@@ -1,12 +1,13 @@
 //! The words of the product as types, and the pure planning over them.
 //!
-//! A tour: [`name`] parses every word that crosses an edge; [`desired`] is the document that the panel sends a server, and
-//! [`validate`] refuses a bad one whole;
+//! A tour: [`name`] parses every word that crosses an edge; [`desired`] is the document that the panel sends a server,
+//! [`validate`] refuses a bad one whole, and [`document`] makes the look-ups of a good one;
 //! [`boot`] is what one boot of one device was given; [`observed`] is what the machine showed; [`plan()`] compares them and
 //! answers [`step::Step`]s, the only kind of change that is made to it; [`wire`] is what the agent tells. Nothing here does I/O, waits, or reads a clock.
 
 pub mod boot;
 pub mod desired;
+pub mod document;
 pub mod name;
 pub mod observed;
 pub mod plan;
@@ -14,4 +15,5 @@ pub mod step;
 pub mod validate;
 pub mod wire;
 
+pub use document::Document;
 pub use plan::{Plan, plan};

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    boot::Export,
+    boot::{Acls, Export},
     desired::{Layout, Source},
     name::{
         BootId, Dataset, DeviceName, Iqn, Mac, Mark, NetworkName, PoolName, ServerName, Snapshot,
@@ -138,6 +138,16 @@ pub enum Step {
         export: Export,
         /// Addresses to listen on, with ports.
         portals: BTreeSet<std::net::SocketAddrV4>,
+    },
+    /// Lets initiators into a target that stands, and others out. An initiator with new secrets loses its session; those
+    /// that are not named keep theirs.
+    SetAcls {
+        /// The target.
+        target: Iqn,
+        /// Who is let in, or gets new secrets.
+        set: Acls,
+        /// Who is let in no more.
+        remove: BTreeSet<Iqn>,
     },
     /// Writes dnsmasq's configuration and restarts it.
     ConfigureDhcp(DhcpConfig),
@@ -271,6 +281,9 @@ impl std::fmt::Display for Step {
             Self::Export { export, .. } => {
                 write!(f, "put up target {} for {} initiators", export.target, export.acls.len())
             }
+            Self::SetAcls { target, set, remove } => {
+                write!(f, "let {} initiators into target {target}, {} out", set.len(), remove.len())
+            }
             Self::ConfigureDhcp(config) => {
                 write!(f, "configure dnsmasq for {} networks", config.networks.len())
             }
@@ -304,7 +317,9 @@ impl Step {
             Self::StartExtraction { generation, .. } => {
                 vec![Resource::BootFiles(generation.clone())]
             }
-            Self::Unexport(target) => vec![Resource::Target(target.clone())],
+            Self::Unexport(target) | Self::SetAcls { target, .. } => {
+                vec![Resource::Target(target.clone())]
+            }
             Self::Export { export, .. } => vec![Resource::Target(export.target.clone())],
             Self::ConfigureDhcp(_) | Self::StopDhcp => vec![Resource::Dhcp],
         }
@@ -325,6 +340,7 @@ impl Step {
             | Self::ImportPool { .. }
             | Self::CreatePool { .. }
             | Self::Unexport(_)
+            | Self::SetAcls { .. }
             | Self::ConfigureDhcp(_)
             | Self::StopDhcp => vec![],
             Self::CreateFolder { dataset, .. } | Self::CreateZvol { dataset, .. } => {

@@ -211,7 +211,7 @@ impl Check<'_> {
     fn group(&mut self, path: &str, group: &Group) {
         let message = format!("there is no volume {}", group.volume);
         self.require(
-            self.desired.volume(&group.volume).is_some(),
+            self.desired.volumes.iter().any(|volume| volume.name == group.volume),
             format_args!("{path}.volume"),
             message,
         );
@@ -408,10 +408,10 @@ impl Check<'_> {
                     );
                     continue;
                 }
-                Mark::Volume(name) => desired.volume(name).is_some(),
-                Mark::Group(name) => desired.group(name).is_some(),
-                Mark::Device(name) => desired.device(name).is_some(),
-                Mark::Vdisk(name) => desired.vdisk(name).is_some(),
+                Mark::Volume(name) => desired.volumes.iter().any(|volume| volume.name == *name),
+                Mark::Group(name) => desired.groups.iter().any(|group| group.name == *name),
+                Mark::Device(name) => desired.devices.iter().any(|device| device.name == *name),
+                Mark::Vdisk(name) => desired.vdisks.iter().any(|vdisk| vdisk.name == *name),
             };
             self.require(
                 !wanted,

@@ -87,7 +87,7 @@ impl Discoveries {
     pub fn forget_known(&self, view: &View) {
         let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
         let before = machines.len();
-        machines.retain(|mac, _| view.device_by_mac(*mac).is_none());
+        machines.retain(|mac, _| view.document().device_by_mac(*mac).is_none());
         if machines.len() != before {
             self.revision.send_modify(|revision| *revision += 1);
         }

@@ -136,8 +136,12 @@ impl Grants {
     /// Takes the rights of devices away that are not in the document any more.
     pub fn forget_unknown(&self, view: &View) {
         let mut table = self.table();
-        let gone: Vec<DeviceName> =
-            table.held.keys().filter(|name| view.device(name).is_none()).cloned().collect();
+        let gone: Vec<DeviceName> = table
+            .held
+            .keys()
+            .filter(|name| view.document().device(name).is_none())
+            .cloned()
+            .collect();
         for name in gone {
             table.remove(&name);
         }
@@ -198,7 +202,7 @@ mod tests {
             target_password: Secret::new("q"),
         };
         let id = id.to_string().repeat(32).parse().unwrap();
-        Arc::new(Boot { id, generation: 1, boot_mode: BootMode::Overlay, chap })
+        Arc::new(Boot { id, generation: 1, boot_mode: BootMode::Overlay, chap: Arc::new(chap) })
     }
 
     fn pc(number: u32) -> DeviceName {

@@ -92,7 +92,7 @@ async fn admit<P: Provisioner>(State(site): Here<P>, request: Request, next: Nex
 impl<P: Provisioner> Site<P> {
     fn stands_near(&self, peer: Ipv4Addr) -> bool {
         let view = self.service.provisioner.view();
-        let network = view.desired().network(&self.endpoint.network);
+        let network = view.document().network(&self.endpoint.network);
         network.is_some_and(|network| network.address.contains(&peer))
     }
 }
@@ -194,9 +194,9 @@ async fn metadata<P: Provisioner>(
         Err(error) => return refused(peer, &error),
     };
     let view = service.provisioner.view();
-    let desired = view.desired();
+    let document = view.document();
     let (Some(device), Some(network)) =
-        (view.device(&grant.device), desired.network(&site.endpoint.network))
+        (document.device(&grant.device), document.network(&site.endpoint.network))
     else {
         return refused(peer, &grants::Error::Unknown);
     };

@@ -84,7 +84,7 @@ impl<P: Provisioner> BootService<P> {
         query: &ScriptQuery,
     ) -> String {
         let view = self.provisioner.view();
-        let Some(device) = view.device_by_mac(mac) else {
+        let Some(device) = view.document().device_by_mac(mac) else {
             return self.unknown(mac, from, query);
         };
         let answer = match wanted(&view, endpoint, device, &query.entry) {
@@ -126,7 +126,7 @@ impl<P: Provisioner> BootService<P> {
         let boot = answer.map_err(|_elapsed| Refusal::Slow(name.clone()))??.boot;
         // The document may have changed meanwhile; what was provisioned is told as it stands now.
         let view = self.provisioner.view();
-        let device = view.device(name).ok_or_else(|| Refusal::Gone(name.clone()))?;
+        let device = view.document().device(name).ok_or_else(|| Refusal::Gone(name.clone()))?;
         let network = network(&view, endpoint, device)?;
         let id = boot.id.clone();
         let script = match boot.boot_mode {
@@ -150,7 +150,7 @@ impl<P: Provisioner> BootService<P> {
         mac: Mac,
         boot: Boot,
     ) -> Result<String, Refusal> {
-        let group = view.desired().group(&device.group);
+        let group = view.document().group(&device.group);
         let group = group.ok_or_else(|| Refusal::NoGroup(device.group.to_string()))?;
         let generation = GenerationId { group: group.name.clone(), number: boot.generation };
         if view.boot_files(&generation).is_none() {
@@ -180,7 +180,7 @@ fn network<'a>(
     endpoint: &Endpoint,
     device: &Device,
 ) -> Result<&'a Network, Refusal> {
-    let here = view.desired().network(&endpoint.network);
+    let here = view.document().network(&endpoint.network);
     here.filter(|network| network.name == device.network).ok_or_else(|| Refusal::OtherNetwork {
         device: device.name.clone(),
         network: endpoint.network.to_string(),
@@ -195,10 +195,10 @@ fn wanted<'a>(
     entry: &str,
 ) -> Result<Wanted<'a>, Refusal> {
     network(view, endpoint, device)?;
-    let desired = view.desired();
+    let document = view.document();
     let no_group = || Refusal::NoGroup(device.group.to_string());
-    let image = || desired.generation_of(device).ok_or_else(no_group).map(Wanted::Generation);
-    let Some(menu) = device.menu.as_ref().and_then(|menu| desired.menu(menu)) else {
+    let image = || document.generation_of(device).ok_or_else(no_group).map(Wanted::Generation);
+    let Some(menu) = device.menu.as_ref().and_then(|menu| document.menu(menu)) else {
         return image();
     };
     let entry = entry.parse().ok().and_then(|number: usize| menu.entries.get(number));
@@ -206,7 +206,7 @@ fn wanted<'a>(
         None => Wanted::Menu(menu),
         Some(MenuAction::Image) => image()?,
         Some(MenuAction::Generation { generation }) => {
-            let group = desired.group(&device.group).ok_or_else(no_group)?;
+            let group = document.group(&device.group).ok_or_else(no_group)?;
             if !group.generations.contains(generation) {
                 let id = GenerationId { group: group.name.clone(), number: *generation };
                 return Err(Refusal::NoGeneration(id));

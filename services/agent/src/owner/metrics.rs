@@ -77,6 +77,7 @@ fn kind(step: &Step) -> &'static str {
         Step::StartExtraction { .. } => "start-extraction",
         Step::Unexport(_) => "unexport",
         Step::Export { .. } => "export",
+        Step::SetAcls { .. } => "set-acls",
         Step::ConfigureDhcp(_) => "configure-dhcp",
         Step::StopDhcp => "stop-dhcp",
     }

@@ -1,21 +1,32 @@
-//! Making devices ready to boot: all that asked in the same moment in one batch.
+//! Making devices ready to boot: all that asked in the same moment in one batch, whose cost is that of its own devices beside
+//! one plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use host::seam::Host;
 use model::{
-    boot::{Boot, Chap, Secret, Wanted, exports},
+    Plan,
+    boot::{Boot, Boots, Chap, Secret, backings},
     desired::{BootMode, Device, tree},
     name::{BootId, DeviceName, Iqn},
     observed::GenerationId,
-    plan,
+    plan::Waiting,
     step::{Resource, Step},
 };
 use rand::{RngExt as _, distr::Alphanumeric};
 use tokio::sync::oneshot;
 
-use super::Owner;
-use crate::boot::{ProvisionError, Provisioned};
+use super::{
+    Owner,
+    converge::{Failures, blocked_by},
+};
+use crate::{
+    boot::{ProvisionError, Provisioned},
+    store,
+};
 
 /// A device that asked to boot.
 pub(super) struct Asked {
@@ -31,46 +42,67 @@ impl Asked {
     }
 }
 
+/// What a boot needs and is not there.
+struct Missing {
+    resources: Vec<Resource>,
+    /// What to say of it when nobody knows why.
+    what: String,
+}
+
+impl Missing {
+    fn new(resources: impl Into<Vec<Resource>>, what: String) -> Self {
+        Self { resources: resources.into(), what }
+    }
+}
+
 impl<H: Host> Owner<H> {
-    /// Makes every device ready that asked. Each gets one new boot, however often it asked meanwhile.
-    pub(super) async fn provision(&mut self) {
+    /// Makes every device ready that asked. Each gets one new boot, however often it asked meanwhile. Answers what is left of
+    /// the plan that was made for it, if it still counts.
+    pub(super) async fn provision(&mut self) -> Option<Plan> {
         let asked = std::mem::take(&mut self.asked);
         if asked.is_empty() {
-            return;
+            return None;
         }
-        let mut sound = Vec::new();
+        let document = Arc::clone(&self.document);
+        let (mut sound, mut unready, mut made) = (Vec::new(), Vec::new(), Boots::new());
         for one in asked {
             match self.new_boot(&one.device, one.generation) {
-                Ok(boot) => sound.push((one, boot)),
-                Err(error) => one.answer(Err(error)),
+                Ok(boot) => {
+                    // Of several requests of one device the last one counts, as it does for the device.
+                    made.insert(one.device.clone(), boot);
+                    sound.push(one);
+                }
+                Err(missing) => unready.push((one, missing)),
             }
         }
-        // Of several requests of one device the last one counts, as it does for the device.
-        let made: BTreeMap<DeviceName, Boot> =
-            sound.iter().map(|(one, boot)| (one.device.clone(), boot.clone())).collect();
-        self.boots.extend(made.clone());
-        if let Err(error) = self.store.keep_boots(&self.boots) {
-            tracing::error!(%error, "boots can't be kept");
-            let what = "the server can't write to its own disk".to_owned();
-            sound.into_iter().for_each(|(one, _)| {
-                one.answer(Err(ProvisionError::Failed { what: what.clone() }))
-            });
-            return;
+        if let Err(error) = self.keep_boots(&made).await {
+            tracing::error!(error = host::seam::chain(&error), "boots can't be kept");
+            self.asked = sound;
+            self.refuse_asked("the server can't write to its own disk");
+            made.clear();
+            sound = Vec::new();
         }
-        let failed = self.make_ready(&made).await;
-        let mut ready = self.outcomes(&made, &failed);
-        self.drain();
+        let mut plan = self.plan();
+        for (one, missing) in unready {
+            one.answer(Err(self.not_ready(missing, &plan.waiting)));
+        }
+        let failed = self.make_ready(&made, &mut plan).await;
+        let ready: BTreeMap<&DeviceName, _> = made
+            .iter()
+            .map(|(name, boot)| (name, self.outcome(name, boot, &failed, &plan.waiting)))
+            .collect();
+        self.drain().await;
         let meanwhile = std::mem::take(&mut self.asked);
         let (again, later): (Vec<_>, Vec<_>) = meanwhile.into_iter().partition(|one| {
             made.get(&one.device).is_some_and(|boot| boot.generation == one.generation)
         });
         self.asked = later;
-        for one in sound.into_iter().map(|(one, _)| one).chain(again) {
-            let outcome = ready.get_mut(&one.device).cloned();
-            one.answer(outcome.unwrap_or_else(|| {
-                Err(ProvisionError::Failed { what: "the device is gone".to_owned() })
-            }));
+        for one in sound.into_iter().chain(again) {
+            if let Some(outcome) = ready.get(&one.device).cloned() {
+                one.answer(outcome);
+            }
         }
+        Arc::ptr_eq(&document, &self.document).then_some(plan)
     }
 
     /// Tells everybody who asked that it can't be done now.
@@ -80,130 +112,130 @@ impl<H: Host> Owner<H> {
         }
     }
 
+    /// Puts new boots in the place of the devices' old ones, when they are kept on the disk.
+    async fn keep_boots(&mut self, made: &Boots) -> Result<(), store::Error> {
+        let old: Vec<_> = made
+            .iter()
+            .map(|(device, boot)| (device, self.boots.insert(device.clone(), boot.clone())))
+            .collect();
+        let kept = self.boot_log.keep(&self.boots, made.keys()).await;
+        if kept.is_err() {
+            for (device, boot) in old {
+                match boot {
+                    Some(boot) => drop(self.boots.insert(device.clone(), boot)),
+                    None => drop(self.boots.remove(device)),
+                }
+            }
+        }
+        Ok(kept?)
+    }
+
+    /// Ends the boots of these devices.
+    pub(super) async fn forget_boots(&mut self, gone: Vec<DeviceName>) -> Result<(), store::Error> {
+        for device in &gone {
+            self.boots.remove(device);
+        }
+        Ok(self.boot_log.keep(&self.boots, &gone).await?)
+    }
+
     /// A new boot of a device, when all that it will boot from is there.
-    fn new_boot(&self, device: &DeviceName, generation: u32) -> Result<Boot, ProvisionError> {
-        let not_ready = |what: String| ProvisionError::NotReady { what };
-        let known = self
-            .desired
+    fn new_boot(&self, device: &DeviceName, generation: u32) -> Result<Boot, Missing> {
+        let unknown = |what| Missing::new([], what);
+        let document = &self.document;
+        let known = document
             .device(device)
-            .ok_or_else(|| not_ready(format!("{device} is not known any more")))?;
-        let group = self.desired.group(&known.group);
-        let pool = group.and_then(|group| self.desired.pool_of(group));
+            .ok_or_else(|| unknown(format!("{device} is not known any more")))?;
+        let group = document.group(&known.group);
+        let pool = group.and_then(|group| document.pool_of(group));
         let (Some(group), Some(pool)) = (group, pool) else {
-            return Err(not_ready(format!("{device} has no image")));
+            return Err(unknown(format!("{device} has no image")));
         };
         let snapshot = tree::generation(pool, &group.name, generation);
         let standing = self.picture.state.datasets.get(&snapshot.dataset);
         if !standing
             .is_some_and(|state| state.mark.is_some() && state.snapshots.contains(&snapshot.tag))
         {
-            let why = self.why(&[Resource::Dataset(snapshot.dataset.clone())]);
-            return Err(not_ready(why.unwrap_or_else(|| {
-                format!("generation {generation} of {} is not there yet", group.name)
-            })));
+            let what = format!("generation {generation} of {} is not there yet", group.name);
+            return Err(Missing::new([Resource::Dataset(snapshot.dataset)], what));
         }
         let id = GenerationId { group: group.name.clone(), number: generation };
         if known.boot_mode == BootMode::Overlay && !self.picture.state.boot_files.contains_key(&id)
         {
-            let why = self.why(&[Resource::BootFiles(id.clone())]);
-            return Err(not_ready(
-                why.unwrap_or_else(|| format!("the kernel of {id} is not there yet")),
-            ));
+            let what = format!("the kernel of {id} is not there yet");
+            return Err(Missing::new([Resource::BootFiles(id)], what));
         }
         Ok(boot(known, generation))
     }
 
-    /// What is known of why a resource is not there.
-    fn why(&self, resources: &[Resource]) -> Option<String> {
-        let failure = resources.iter().find_map(|resource| self.failures.get(resource).cloned());
-        failure.or_else(|| {
-            let plan = plan(&self.desired, &self.boots, &self.picture.state);
-            let mut waiting = plan.waiting.into_iter();
-            waiting
-                .find(|waiting| resources.contains(&waiting.resource))
-                .map(|waiting| waiting.reason)
-        })
+    fn not_ready(&self, missing: Missing, waiting: &[Waiting]) -> ProvisionError {
+        let failure = missing.resources.iter().find_map(|it| self.failures.get(it).cloned());
+        let awaited = || {
+            let awaited = waiting.iter().find(|one| missing.resources.contains(&one.resource));
+            awaited.map(|one| one.reason.clone())
+        };
+        ProvisionError::NotReady { what: failure.or_else(awaited).unwrap_or(missing.what) }
     }
 
-    /// Applies the steps that these devices need, and no others.
-    async fn make_ready(
-        &mut self,
-        made: &BTreeMap<DeviceName, Boot>,
-    ) -> BTreeMap<Resource, String> {
+    /// Takes the steps that these devices need out of the plan and applies them.
+    async fn make_ready(&mut self, made: &Boots, plan: &mut Plan) -> Failures {
         let concerned = self.resources_of(made);
-        let plan = plan(&self.desired, &self.boots, &self.picture.state);
-        let mut failed = BTreeMap::new();
         let urgent =
-            |step: &&Step| step.changes().iter().any(|resource| concerned.contains(resource));
-        for step in plan.steps.iter().filter(urgent) {
-            if super::blocked_by(step, &failed).is_none() {
+            |step: &mut Step| step.changes().iter().any(|resource| concerned.contains(resource));
+        let steps: Vec<Step> = plan.steps.extract_if(.., urgent).collect();
+        let mut failed = Failures::new();
+        for step in &steps {
+            if blocked_by(step, &failed).is_none() {
                 self.apply(step, &mut failed).await;
             }
         }
         failed
     }
 
-    fn resources_of(&self, made: &BTreeMap<DeviceName, Boot>) -> BTreeSet<Resource> {
+    fn resources_of(&self, made: &Boots) -> BTreeSet<Resource> {
         let mut resources = BTreeSet::new();
-        for (Wanted { export, .. }, _) in self.exports_of(made) {
-            // A generation belongs to a whole group, and it stands: only what is the device's own is made for its boot.
-            if !export.backing.read_only() {
-                resources.insert(Resource::Dataset(export.backing.dataset().clone()));
+        for (device, boot) in made {
+            let Some(device) = self.document.device(device) else { continue };
+            for (target, backing) in backings(&self.document, device, boot) {
+                resources.insert(Resource::Target(target));
+                // A generation belongs to a whole group, and it stands: only what is the device's own is made for its boot.
+                if !backing.read_only() {
+                    resources.insert(Resource::Dataset(backing.dataset().clone()));
+                }
             }
-            resources.insert(Resource::Target(export.target));
         }
         resources
     }
 
-    /// The exports that any of these devices uses, each once, with those of them that use it: a generation's has an entry for
-    /// every device that runs.
-    fn exports_of<'a>(
+    /// Whether all that the boot needs is exported to it.
+    fn outcome(
         &self,
-        made: &'a BTreeMap<DeviceName, Boot>,
-    ) -> Vec<(Wanted, Vec<&'a DeviceName>)> {
-        let by_initiator: BTreeMap<Iqn, &DeviceName> =
-            made.keys().map(|name| (Iqn::initiator(name), name)).collect();
-        let all = exports(&self.desired, &self.boots).into_values();
-        all.map(|wanted| {
-            let initiators = wanted.export.acls.keys();
-            let users = initiators.filter_map(|iqn| by_initiator.get(iqn).copied()).collect();
-            (wanted, users)
-        })
-        .filter(|(_, users): &(_, Vec<_>)| !users.is_empty())
-        .collect()
-    }
-
-    /// Whether each device's exports stand as they should.
-    fn outcomes(
-        &self,
-        made: &BTreeMap<DeviceName, Boot>,
-        failed: &BTreeMap<Resource, String>,
-    ) -> BTreeMap<DeviceName, Result<Provisioned, ProvisionError>> {
-        let mut outcomes: BTreeMap<DeviceName, Result<Provisioned, ProvisionError>> = made
-            .iter()
-            .map(|(name, boot)| (name.clone(), Ok(Provisioned { boot: boot.clone() })))
-            .collect();
-        for (Wanted { export, .. }, users) in self.exports_of(made) {
-            let standing = self.picture.state.targets.get(&export.target);
-            if standing.is_some_and(|target| target.export.as_ref() == Some(&export)) {
+        name: &DeviceName,
+        boot: &Boot,
+        failed: &Failures,
+        waiting: &[Waiting],
+    ) -> Result<Provisioned, ProvisionError> {
+        let gone = || ProvisionError::Failed { what: "the device is gone".to_owned() };
+        let device = self.document.device(name).ok_or_else(gone)?;
+        let initiator = Iqn::initiator(name);
+        for (target, backing) in backings(&self.document, device, boot) {
+            let standing = self.picture.state.targets.get(&target);
+            let lets_in =
+                standing.and_then(|target| target.export.as_ref()).is_some_and(|export| {
+                    export.backing == backing && export.acls.get(&initiator) == Some(&boot.chap)
+                });
+            if lets_in {
                 continue;
             }
-            let resources = [
-                Resource::Target(export.target.clone()),
-                Resource::Dataset(export.backing.dataset().clone()),
-            ];
-            let failure = resources.iter().find_map(|resource| failed.get(resource).cloned());
-            let error = match failure {
+            let what = format!("{target} is not there yet");
+            let dataset = Resource::Dataset(backing.dataset().clone());
+            let missing = Missing::new([Resource::Target(target), dataset], what);
+            let failure = missing.resources.iter().find_map(|it| failed.get(it).cloned());
+            return Err(match failure {
                 Some(what) => ProvisionError::Failed { what },
-                None => ProvisionError::NotReady {
-                    what: self
-                        .why(&resources)
-                        .unwrap_or_else(|| format!("{} is not there yet", export.target)),
-                },
-            };
-            outcomes.extend(users.into_iter().map(|name| (name.clone(), Err(error.clone()))));
+                None => self.not_ready(missing, waiting),
+            });
         }
-        outcomes
+        Ok(Provisioned { boot: boot.clone() })
     }
 }
 
@@ -212,12 +244,12 @@ fn boot(device: &Device, generation: u32) -> Boot {
         id: boot_id(),
         generation,
         boot_mode: device.boot_mode,
-        chap: Chap {
+        chap: Arc::new(Chap {
             user: device.name.to_string(),
             password: secret(),
             target_user: "clusterducks".to_owned(),
             target_password: secret(),
-        },
+        }),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddrV4,
+    sync::Arc,
 };
 
 use model::{
@@ -20,7 +21,7 @@ use super::{
 
 /// A target's ACLs as they stand; `None` for one that is not whole.
 pub(super) struct Acls {
-    pub(super) chaps: BTreeMap<String, Option<Chap>>,
+    pub(super) chaps: BTreeMap<String, Option<Arc<Chap>>>,
     pub(super) sessions: BTreeSet<Iqn>,
 }
 
@@ -140,7 +141,12 @@ impl<T: Tree> Lio<T> {
         Ok(acls)
     }
 
-    fn acl(&self, iqn: &Iqn, acl: &str, read_only: Option<bool>) -> Result<Option<Chap>> {
+    pub(super) fn acl(
+        &self,
+        iqn: &Iqn,
+        acl: &str,
+        read_only: Option<bool>,
+    ) -> Result<Option<Arc<Chap>>> {
         let lun = format!("{acl}/lun_0");
         let luns: Vec<_> = self.dirs(acl)?;
         let luns: Vec<_> = luns.iter().filter(|name| name.starts_with("lun_")).collect();
@@ -161,10 +167,10 @@ impl<T: Tree> Lio<T> {
         };
         let complete = ![&chap.user, &chap.target_user].iter().any(|text| text.is_empty())
             && ![&chap.password, &chap.target_password].iter().any(|s| s.reveal().is_empty());
-        Ok(complete.then_some(chap))
+        Ok(complete.then(|| Arc::new(chap)))
     }
 
-    fn read_only(&self, iqn: &Iqn) -> Result<Option<bool>> {
+    pub(super) fn read_only(&self, iqn: &Iqn) -> Result<Option<bool>> {
         match self.tree.read(&format!("{}/info", backstore_path(iqn))) {
             Ok(info) => Ok(parse_read_only(&info)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -57,7 +57,7 @@ fn a_captured_tree_reads_as_the_exports_that_made_it() {
     assert_eq!(export.serial, "cd000000000000000c");
     assert_eq!(export.acls.keys().cloned().collect::<Vec<_>>(), [pc(1), pc(2)]);
     assert_eq!(
-        export.acls[&pc(2)],
+        *export.acls[&pc(2)],
         Chap {
             user: "user-2".to_owned(),
             password: Secret::new("password00000002"),

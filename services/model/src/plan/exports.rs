@@ -1,8 +1,10 @@
 //! Planning of the iSCSI targets.
 
+use std::collections::BTreeSet;
+
 use super::Planner;
 use crate::{
-    boot::{Backing, Wanted},
+    boot::{Acls, Backing, Export, Wanted},
     name::{Iqn, Mark},
     step::Step,
 };
@@ -14,9 +16,7 @@ impl Planner<'_> {
         for (target, state) in &observed.targets {
             let sound = state.export.as_ref().zip(self.wanted.get(target)).is_some_and(
                 |(now, Wanted { export, .. })| {
-                    now.backing == export.backing
-                        && now.serial == export.serial
-                        && !self.to_be_destroyed(&now.backing)
+                    shows_the_same(now, export) && !self.to_be_destroyed(&now.backing)
                 },
             );
             if !sound {
@@ -39,17 +39,35 @@ impl Planner<'_> {
         }
     }
 
-    /// Puts up what the boots need and is there to be shown.
+    /// Puts up what the boots need and is there to be shown. A device that boots from a target that stands costs its own entry
+    /// there, however many others use it.
     pub(super) fn put_up_exports(&mut self) {
         for (target, Wanted { export, portals }) in std::mem::take(&mut self.wanted) {
+            let standing = self.observed.targets.get(&target);
             let standing =
-                self.observed.targets.get(&target).filter(|_| !self.closed.contains(&target));
-            let same = standing
-                .is_some_and(|now| now.export.as_ref() == Some(&export) && now.portals == portals);
-            if !same && self.backing_is_ready(&export.backing) {
-                self.step(Step::Export { export, portals });
+                standing.filter(|now| now.portals == portals && !self.closed.contains(&target));
+            match standing.and_then(|now| now.export.as_ref()) {
+                Some(now) if shows_the_same(now, &export) => {
+                    self.set_acls(target, &now.acls, &export.acls);
+                }
+                _ if self.backing_is_ready(&export.backing) => {
+                    self.step(Step::Export { export, portals });
+                }
+                _ => {}
             }
         }
+    }
+
+    fn set_acls(&mut self, target: Iqn, now: &Acls, wanted: &Acls) {
+        if now == wanted {
+            return;
+        }
+        let differs = |(initiator, chap): &(&Iqn, _)| now.get(*initiator) != Some(*chap);
+        let set: Acls =
+            wanted.iter().filter(differs).map(|(i, chap)| (i.clone(), chap.clone())).collect();
+        let gone = |initiator: &&Iqn| !wanted.contains_key(*initiator);
+        let remove: BTreeSet<Iqn> = now.keys().filter(gone).cloned().collect();
+        self.step(Step::SetAcls { target, set, remove });
     }
 
     fn backing_is_ready(&self, backing: &Backing) -> bool {
@@ -64,4 +82,9 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// Whether two exports of one target differ in their initiators at most.
+fn shows_the_same(one: &Export, other: &Export) -> bool {
+    one.backing == other.backing && one.serial == other.serial
 }

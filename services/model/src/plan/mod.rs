@@ -11,18 +11,16 @@ mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
+    Document,
     boot::{Boots, Wanted, exports},
-    desired::Desired,
     name::{Dataset, Iqn, Snapshot},
     observed::Observed,
     step::{Resource, Step},
 };
 
 /// What to do, and what can't be done by us.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// In the order in which they are applied.
     pub steps: Vec<Step>,
@@ -31,7 +29,7 @@ pub struct Plan {
 }
 
 /// A resource that waits for something outside the agent's power, or for a job of its own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
     /// Which.
     pub resource: Resource,
@@ -40,7 +38,7 @@ pub struct Waiting {
 }
 
 /// Compares what is wanted with what was observed.
-pub fn plan(desired: &Desired, boots: &Boots, observed: &Observed) -> Plan {
+pub fn plan(desired: &Document, boots: &Boots, observed: &Observed) -> Plan {
     let mut planner = Planner {
         desired,
         boots,
@@ -70,7 +68,7 @@ pub fn plan(desired: &Desired, boots: &Boots, observed: &Observed) -> Plan {
 
 /// A plan in the making.
 struct Planner<'a> {
-    desired: &'a Desired,
+    desired: &'a Document,
     boots: &'a Boots,
     observed: &'a Observed,
     plan: Plan,

@@ -1,11 +1,11 @@
 //! Planning of the storage tree: folders, volumes, groups with generations, device clones, vDisks, boot files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Planner;
 use crate::{
     desired::{BootMode, Device, Group, Vdisk, Volume, tree},
-    name::{Dataset, Iqn, Mark, PoolName, Snapshot},
+    name::{Dataset, GroupName, Iqn, Mark, PoolName, Snapshot},
     observed::{DatasetState, GenerationId, Job},
     step::{Resource, Step},
 };
@@ -288,14 +288,11 @@ impl<'a> Planner<'a> {
     /// Takes kernel and initrd out of every generation that an overlay device may boot.
     pub(super) fn boot_files(&mut self) {
         let desired = self.desired;
-        for group in &desired.groups {
-            let overlay = |device: &Device| {
-                device.group == group.name && device.boot_mode == BootMode::Overlay
-            };
-            let Some(pool) = desired.pool_of(group).filter(|_| desired.devices.iter().any(overlay))
-            else {
-                continue;
-            };
+        let overlay = |device: &&Device| device.boot_mode == BootMode::Overlay;
+        let booted: BTreeSet<&GroupName> =
+            desired.devices.iter().filter(overlay).map(|device| &device.group).collect();
+        for group in desired.groups.iter().filter(|group| booted.contains(&group.name)) {
+            let Some(pool) = desired.pool_of(group) else { continue };
             for number in &group.generations {
                 let snapshot = tree::generation(pool, &group.name, *number);
                 let generation = GenerationId { group: group.name.clone(), number: *number };

@@ -115,14 +115,14 @@ fn kernel_arguments_reach_the_device_as_they_are_or_not_at_all() {
 fn metadata_is_written_as_in_the_golden_files() {
     let view = lab::view();
     let mut metadata = Metadata {
-        device: view.device(&lab::name("pc-01")).unwrap(),
+        device: view.document().device(&lab::name("pc-01")).unwrap(),
         boot: &lab::boot(1),
         server: "10.77.0.1".parse().unwrap(),
         root_partition: 2,
         seed: &Seed([7; 32]),
     };
     assert_golden("tmpfs.metadata", &metadata::render_metadata(&metadata));
-    metadata.device = view.device(&lab::name("pc-02")).unwrap();
+    metadata.device = view.document().device(&lab::name("pc-02")).unwrap();
     metadata.root_partition = 0;
     assert_golden("vdisks.metadata", &metadata::render_metadata(&metadata));
 }

@@ -56,7 +56,12 @@ pub(super) fn chap() -> Chap {
 }
 
 pub(super) fn boot(number: u32) -> Boot {
-    Boot { id: boot_id(number), generation: 1, boot_mode: BootMode::Overlay, chap: chap() }
+    Boot {
+        id: boot_id(number),
+        generation: 1,
+        boot_mode: BootMode::Overlay,
+        chap: Arc::new(chap()),
+    }
 }
 
 pub(super) fn menu() -> Menu {
@@ -124,7 +129,7 @@ pub(super) fn generation(number: u32) -> GenerationId {
 }
 
 pub(super) fn view() -> View {
-    View::new(desired(), [].into())
+    View::new(Arc::new(desired().into()), [].into())
 }
 
 /// Gives each request a boot of its own, as the owner does for requests that don't meet.
@@ -138,7 +143,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn put(&self, desired: Desired, folder: &std::path::Path) {
         let files = [(generation(1), files(folder, 2)), (generation(2), files(folder, 2))];
-        *self.view.lock().unwrap() = Arc::new(View::new(desired, files.into()));
+        *self.view.lock().unwrap() = Arc::new(View::new(Arc::new(desired.into()), files.into()));
     }
 }
 
@@ -154,7 +159,7 @@ impl Provisioner for Owner {
         let wait = self.0.answer.lock().unwrap().clone()?;
         tokio::time::sleep(wait).await;
         let number = self.0.provisioned.fetch_add(1, Ordering::SeqCst) + 1;
-        let boot_mode = self.view().device(&device).unwrap().boot_mode;
+        let boot_mode = self.view().document().device(&device).unwrap().boot_mode;
         Ok(Provisioned { boot: Boot { generation, boot_mode, ..boot(number) } })
     }
 
