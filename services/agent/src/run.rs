@@ -16,7 +16,8 @@ use crate::{
     api::{self, Api},
     boot::{
         BootService, ProvisionError, Provisioned, Provisioner, Settings, View,
-        discovered::Discoveries, events::Events, metadata, metrics::Connections,
+        discovered::Discoveries, events::Events, ipxe::SCRIPT_PATIENCE_MS, metadata,
+        metrics::Connections,
     },
     certificates::Certificates,
     clock, listen,
@@ -56,8 +57,9 @@ impl Paths {
     }
 }
 
-/// How long a device waits for its script before iPXE asks again.
-const PROVISION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a device waits for its script before it is told to ask again: by far less than iPXE would wait, so that it hears why.
+const PROVISION_TIMEOUT: Duration = Duration::from_secs(25);
+const _: () = assert!(PROVISION_TIMEOUT.as_millis() * 2 < SCRIPT_PATIENCE_MS);
 /// How long the owner may be at one step before the watchdog ends the agent: longer than any command may take.
 const STUCK: Duration = Duration::from_secs(600);
 

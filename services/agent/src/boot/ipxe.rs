@@ -35,6 +35,9 @@ pub enum Error {
     CommandLine(usize),
 }
 
+/// How long iPXE waits for a script, in milliseconds: what the scripts here say.
+pub const SCRIPT_PATIENCE_MS: u128 = 60_000;
+
 /// The way back to the start, with a pause; a server that is away is asked until it is there again.
 ///
 /// A time-out counts from the last byte that came: without it a transfer that the server's end cut off would hang for ever.

@@ -142,3 +142,15 @@ fn a_label_of_a_vdisk_fits_ext4() {
     let label = metadata::vdisk_label(&"home-01".parse().unwrap());
     assert!(label.len() <= 16 && label.starts_with("cd-"), "{label}");
 }
+
+#[test]
+fn a_machine_waits_for_its_script_as_long_as_the_agent_counts_on() {
+    let menu = ipxe::render_menu(&lab::menu(), lab::mac());
+    let asks = [ipxe::BOOT_SCRIPT, &menu].map(|script| {
+        let asks = script.lines().filter(|line| line.contains(" /boot/"));
+        asks.map(str::to_owned).collect::<Vec<_>>()
+    });
+    let patience = format!(" --timeout {} /boot/", ipxe::SCRIPT_PATIENCE_MS);
+    assert_eq!(asks.each_ref().map(Vec::len), [2, 1]);
+    assert!(asks.iter().flatten().all(|line| line.contains(&patience)), "{asks:?}");
+}
