@@ -131,7 +131,7 @@ fn show(api: &Api, status: &owner::Status) -> wire::Status {
         sessions: observed
             .targets
             .iter()
-            .map(|(iqn, target)| (iqn.clone(), target.sessions.clone()))
+            .map(|(iqn, target)| (iqn.clone(), target.sessions.keys().cloned().collect()))
             .collect(),
         boot_files: observed.boot_files.clone(),
         imports: observed.imports.clone(),

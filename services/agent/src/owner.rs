@@ -3,14 +3,16 @@
 //!
 //! Between observations the owner keeps its picture of the machine up to date by the effect of each step that succeeded, so that
 //! a boot need not wait for a listing of thousands of datasets. Here is who asks it for what; `converge` is one run, `provision` a
-//! batch of boots.
+//! batch of boots, `elsewhere` who may have one.
 
 mod converge;
+mod elsewhere;
 mod metrics;
 mod provision;
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -55,6 +57,8 @@ pub enum Request {
         device: DeviceName,
         /// The generation it shall boot.
         generation: u32,
+        /// The address that it asks from.
+        from: Ipv4Addr,
         /// Answered when the device can boot.
         reply: oneshot::Sender<Result<Provisioned, ProvisionError>>,
     },
@@ -151,6 +155,8 @@ pub struct Owner<H> {
     failures: BTreeMap<Resource, String>,
     converged: bool,
     asked: Vec<provision::Asked>,
+    /// Those who may be others than they say: the machine is looked at first.
+    doubtful: Vec<provision::Asked>,
     view: watch::Sender<Arc<View>>,
     status: watch::Sender<Status>,
     metrics: Metrics,
@@ -198,6 +204,7 @@ impl<H: Host> Owner<H> {
             failures: BTreeMap::new(),
             converged: false,
             asked: Vec::new(),
+            doubtful: Vec::new(),
             view,
             status,
             metrics: Metrics::register(registry, status_receiver.clone()),
@@ -261,8 +268,9 @@ impl<H: Host> Owner<H> {
                 let _gone = reply.send(answer);
                 DOCUMENT
             }
-            Request::Provision { device, generation, reply } => {
-                self.asked.push(provision::Asked { device, generation, reply });
+            Request::Provision { device, generation, from, reply } => {
+                let at = Instant::now();
+                self.asked.push(provision::Asked { device, generation, from, at, reply });
                 BOOT
             }
         }

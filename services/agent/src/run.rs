@@ -1,7 +1,7 @@
 //! The agent at work: puts the owner, the boot service, the API and the listeners together, and tells systemd when it is ready.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -68,10 +68,11 @@ impl Provisioner for Handle {
         &self,
         device: model::name::DeviceName,
         generation: u32,
+        from: Ipv4Addr,
     ) -> Result<Provisioned, ProvisionError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         let stopped = || ProvisionError::Failed { what: "the server is stopping".to_owned() };
-        if !self.send(Request::Provision { device, generation, reply }).await {
+        if !self.send(Request::Provision { device, generation, from, reply }).await {
             return Err(stopped());
         }
         answer.await.unwrap_or_else(|_| Err(stopped()))

@@ -1,7 +1,10 @@
 //! A simulated machine: a product mode (`clusterducks-agent --sim`) and what the laws of planning are tested on. It behaves
 //! like the tools do, refusals included; it never touches the machine that it runs on.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 use model::{
@@ -34,6 +37,8 @@ pub enum Refusal {
     #[error("the disk {0} holds foreign data")]
     ForeignDisk(String),
 }
+
+type Sessions = BTreeMap<Iqn, Option<Ipv4Addr>>;
 
 /// The simulated machine.
 #[derive(Debug, Clone, Default)]
@@ -234,14 +239,15 @@ impl SimHost {
         }
     }
 
-    fn sessions<'a>(&self, target: &Iqn, allowed: impl Iterator<Item = &'a Iqn>) -> BTreeSet<Iqn> {
+    fn sessions<'a>(&self, target: &Iqn, allowed: impl Iterator<Item = &'a Iqn>) -> Sessions {
         let standing = self
             .state
             .targets
             .get(target)
             .map(|target| target.sessions.clone())
             .unwrap_or_default();
-        allowed.filter(|initiator| standing.contains(*initiator)).cloned().collect()
+        let kept = allowed.filter_map(|initiator| standing.get_key_value(initiator));
+        kept.map(|(initiator, from)| (initiator.clone(), *from)).collect()
     }
 
     fn dataset(&mut self, dataset: &Dataset) -> Result<&mut DatasetState, Refusal> {

@@ -13,7 +13,7 @@ use model::{
         BootMode, Desired, Device, Dhcp, Group, ImageFormat, Interface, Layout, Management,
         Network, Pool, PoolDisk, Source, Vdisk, VdiskPurpose, VdiskUse, Volume, tree,
     },
-    name::{Dataset, Mark},
+    name::{Dataset, Iqn, Mark},
     observed::{DatasetState, DiskContents, ImportablePool, Observed},
     step::Step,
     validate::validate,
@@ -160,6 +160,7 @@ fn boots(shape: &Shape, desired: &Desired, round: u8) -> Boots {
         id: format!("{round:032x}").parse().unwrap(),
         generation: document.generation_of(device).unwrap(),
         boot_mode: device.boot_mode,
+        from: device.address,
         chap: Arc::new(Chap {
             user: "u".to_owned(),
             password: Secret::new(format!("secret-{round}")),
@@ -288,6 +289,23 @@ proptest! {
         converge(&mut server, &desired, &boots)?;
         prop_assert_eq!(server.state.datasets.get(&places[at]), Some(&foreign));
         prop_assert_eq!(server.state.importable.len(), 1);
+    }
+
+    #[test]
+    fn an_overlay_device_that_boots_again_costs_its_own_entry_and_nobody_elses(shape in shape()) {
+        let desired = document(&shape, 1);
+        let (before, after) = (boots(&shape, &desired, 1), boots(&shape, &desired, 2));
+        let mut server = server();
+        converge(&mut server, &desired, &before)?;
+        for (device, boot) in after.iter().filter(|(_, boot)| boot.boot_mode == BootMode::Overlay) {
+            let mut again = before.clone();
+            again.insert(device.clone(), boot.clone());
+            let steps = plan(&desired, &again, &server.state).steps;
+            let own = Iqn::initiator(device);
+            let only_own = |step: &Step| matches!(step, Step::SetAcls { set, remove, .. }
+                if set.keys().eq([&own]) && remove.is_empty());
+            prop_assert!(!steps.is_empty() && steps.iter().all(only_own), "{:?}", steps);
+        }
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Drop for Reader {
 }
 
 fn session(target: &Iqn, who: &Iqn) -> bool {
-    lio().observe().unwrap().get(target).is_some_and(|target| target.sessions.contains(who))
+    lio().observe().unwrap().get(target).is_some_and(|target| target.sessions.contains_key(who))
 }
 
 fn session_number(target: &Iqn, who: &Iqn) -> String {
@@ -205,7 +205,7 @@ fn an_export_reads_back_as_asked_and_the_second_time_nothing_is_changed() {
         lio().export(&export, &portals()).unwrap();
         let seen = lio().observe().unwrap().remove(&export.target).unwrap();
         assert_eq!(seen.export.as_ref(), Some(&export));
-        assert_eq!((seen.portals, seen.sessions), (portals(), BTreeSet::new()));
+        assert_eq!((seen.portals, seen.sessions), (portals(), BTreeMap::new()));
         Lio::with_tree(&Cut::after(0)).export(&export, &portals()).unwrap();
     }
     clear();
@@ -317,7 +317,7 @@ fn an_acl_that_stays_keeps_its_session_and_new_secrets_end_the_old_session() {
     assert_eq!(session_number(&export.target, &one), before);
     assert_eq!(
         lio().observe().unwrap().remove(&export.target).unwrap().sessions,
-        BTreeSet::from([one])
+        BTreeMap::from([(one, Some(std::net::Ipv4Addr::LOCALHOST))])
     );
     clear();
 }

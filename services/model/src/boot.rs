@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -61,6 +61,8 @@ pub struct Boot {
     pub generation: u32,
     /// The mode it boots in.
     pub boot_mode: BootMode,
+    /// The address that it was asked for from.
+    pub from: Ipv4Addr,
     /// Its secrets.
     pub chap: Arc<Chap>,
 }

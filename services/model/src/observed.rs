@@ -192,8 +192,8 @@ pub struct Target {
     pub export: Option<Export>,
     /// Addresses it listens on, with ports.
     pub portals: BTreeSet<std::net::SocketAddrV4>,
-    /// Initiators that are logged in.
-    pub sessions: BTreeSet<Iqn>,
+    /// Initiators that are logged in, and from where, when that is known.
+    pub sessions: BTreeMap<Iqn, Option<Ipv4Addr>>,
 }
 
 /// The kernel and the initrd of a generation, as files that the boot service gives out.

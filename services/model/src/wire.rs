@@ -112,6 +112,15 @@ pub enum EventKind {
     },
     /// A machine that is not known asked to boot.
     Discovered(Discovered),
+    /// A device's boot was asked for from an address where it can't be the device.
+    Refused {
+        /// The device.
+        device: DeviceName,
+        /// Where it was asked from.
+        address: Ipv4Addr,
+        /// Why it was refused.
+        reason: String,
+    },
     /// A resource failed, or is sound again.
     Resource {
         /// Which, in words.

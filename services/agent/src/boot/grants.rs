@@ -202,7 +202,13 @@ mod tests {
             target_password: Secret::new("q"),
         };
         let id = id.to_string().repeat(32).parse().unwrap();
-        Arc::new(Boot { id, generation: 1, boot_mode: BootMode::Overlay, chap: Arc::new(chap) })
+        Arc::new(Boot {
+            id,
+            generation: 1,
+            boot_mode: BootMode::Overlay,
+            from: ITS,
+            chap: Arc::new(chap),
+        })
     }
 
     fn pc(number: u32) -> DeviceName {

@@ -226,6 +226,22 @@ pub fn render_failure(message: &str) -> String {
     format!("#!ipxe\necho\necho -- clusterducks: {message}\n{AGAIN}")
 }
 
+/// What a machine shows that asks from an address which is not the device's. One that was just approved has an address for
+/// unknown machines still; the interface that it booted from goes by the name of `netX` (iPXE, find_netdev).
+pub fn render_wrong_address(message: &str) -> String {
+    let message = shown(message);
+    format!(
+        "#!ipxe
+echo
+echo -- clusterducks: {message}
+:again
+sleep 2
+dhcp netX ||
+chain --replace --autofree --timeout 15000 /boot.ipxe || goto again
+"
+    )
+}
+
 /// A text for the screen. iPXE's console is ASCII in 1.21.1; what it would take for a setting, a comment, a continuation or
 /// the end of a command is changed.
 pub fn shown(text: &str) -> String {

@@ -23,7 +23,13 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use model::{
     boot::Boot,
@@ -39,13 +45,14 @@ pub use self::{routes::router, view::View};
 
 /// What the boot service asks of the one who owns the machine.
 pub trait Provisioner: Send + Sync + 'static {
-    /// Makes the device ready to boot `generation` in its boot mode: clone, LUN, secrets. Answers when all of it was observed
-    /// done. Two requests of one device in the same moment provision once. The future may be dropped before it answers;
+    /// Makes the device, which asks from this address, ready to boot `generation` in its boot mode: clone, LUN, secrets. Answers
+    /// when all of it was observed done. Two requests of one device in the same moment provision once. The future may be dropped before it answers;
     /// the work then goes on, and the device's next request finds it done.
     fn provision(
         &self,
         device: DeviceName,
         generation: u32,
+        from: Ipv4Addr,
     ) -> impl Future<Output = Result<Provisioned, ProvisionError>> + Send;
 
     /// The document in force and what is needed of the observed state.
@@ -68,12 +75,24 @@ pub enum ProvisionError {
         /// What is awaited, as a sentence: `the image of group lab is still being imported`.
         what: String,
     },
+    /// The device runs, at another address than the one that asks; the machine that asks is told to ask again.
+    #[error("{device} runs{}; if this is {device}, it boots within a minute", at(.address))]
+    Runs {
+        /// Which.
+        device: DeviceName,
+        /// Where, when that is known.
+        address: Option<Ipv4Addr>,
+    },
     /// The machine refused.
     #[error("{what}")]
     Failed {
         /// What was tried and why it failed, as a sentence.
         what: String,
     },
+}
+
+fn at(address: &Option<Ipv4Addr>) -> String {
+    address.map(|address| format!(" at {address}")).unwrap_or_default()
 }
 
 /// What does not change while the agent lives.
@@ -106,6 +125,8 @@ pub struct BootService<P> {
     discoveries: Discoveries,
     events: Arc<Events>,
     metrics: Metrics,
+    /// The address that each device was refused at last.
+    refused: Mutex<HashMap<DeviceName, Ipv4Addr>>,
 }
 
 impl<P: Provisioner> BootService<P> {
@@ -118,7 +139,8 @@ impl<P: Provisioner> BootService<P> {
         registry: &mut Registry,
     ) -> Self {
         let metrics = Metrics::register(registry);
-        Self { provisioner, settings, grants: Grants::default(), discoveries, events, metrics }
+        let (grants, refused) = Default::default();
+        Self { provisioner, settings, grants, discoveries, events, metrics, refused }
     }
 
     /// Forgets tokens of devices that are gone, and discovered machines that are devices now. The owner calls it after a
@@ -137,6 +159,15 @@ impl<P: Provisioner> BootService<P> {
     /// Where the service counts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Tells that a device's boot was asked for from a wrong address: once, however often it goes on to ask.
+    fn note_refusal(&self, device: &DeviceName, address: Ipv4Addr, reason: String) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.insert(device.clone(), address) != Some(address) {
+            let kind = EventKind::Refused { device: device.clone(), address, reason };
+            self.events.publish((self.settings.clock)(), kind);
+        }
     }
 
     fn note_step(&self, device: &DeviceName, boot: &BootId, step: BootStep, message: String) {

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Instant};
 
 use model::{
     boot::Boot,
-    desired::{BootMode, Device, Menu, MenuAction, Network},
+    desired::{BootMode, Device, Dhcp, Menu, MenuAction, Network},
     name::{DeviceName, Mac},
     observed::GenerationId,
     wire::{BootStep, EventKind},
@@ -50,6 +50,10 @@ impl ScriptQuery {
 enum Refusal {
     #[error("{device} belongs to another network than {network}")]
     OtherNetwork { device: DeviceName, network: String },
+    #[error(
+        "{device} has the address {address}, and {from} asks for its boot; DHCP is asked again"
+    )]
+    Elsewhere { device: DeviceName, address: Ipv4Addr, from: Ipv4Addr },
     #[error("group {0} is not in the document")]
     NoGroup(String),
     #[error("{0} is not there; the menu names it")]
@@ -87,17 +91,30 @@ impl<P: Provisioner> BootService<P> {
         let Some(device) = view.document().device_by_mac(mac) else {
             return self.unknown(mac, from, query);
         };
-        let answer = match wanted(&view, endpoint, device, &query.entry) {
+        let answer = match wanted(&view, endpoint, device, from, &query.entry) {
             Ok(Wanted::Menu(menu)) => Ok(ipxe::render_menu(menu, mac)),
             Ok(Wanted::LocalDisk) => Ok(ipxe::LOCAL_DISK_SCRIPT.to_owned()),
             Ok(Wanted::Shell) => Ok(ipxe::render_shell()),
             Ok(Wanted::Reboot) => Ok(ipxe::REBOOT_SCRIPT.to_owned()),
-            Ok(Wanted::Generation(number)) => self.boot(endpoint, &device.name, mac, number).await,
+            Ok(Wanted::Generation(number)) => {
+                self.boot(endpoint, &device.name, mac, from, number).await
+            }
             Err(refusal) => Err(refusal),
         };
         answer.unwrap_or_else(|refusal| {
             tracing::warn!(device = %device.name, %mac, %from, reason = %refusal, "device can't boot now");
-            ipxe::render_failure(&refusal.to_string())
+            let reason = refusal.to_string();
+            match refusal {
+                Refusal::Elsewhere { .. } => {
+                    self.note_refusal(&device.name, from, reason.clone());
+                    ipxe::render_wrong_address(&reason)
+                }
+                Refusal::Provision(ProvisionError::Runs { .. }) => {
+                    self.note_refusal(&device.name, from, reason.clone());
+                    ipxe::render_failure(&reason)
+                }
+                _ => ipxe::render_failure(&reason),
+            }
         })
     }
 
@@ -117,10 +134,11 @@ impl<P: Provisioner> BootService<P> {
         endpoint: &Endpoint,
         name: &DeviceName,
         mac: Mac,
+        from: Ipv4Addr,
         generation: u32,
     ) -> Result<String, Refusal> {
         let started = Instant::now();
-        let provisioning = self.provisioner.provision(name.clone(), generation);
+        let provisioning = self.provisioner.provision(name.clone(), generation, from);
         let answer = tokio::time::timeout(self.settings.provision_timeout, provisioning).await;
         let took = self.metrics.time_provision(started);
         let boot = answer.map_err(|_elapsed| Refusal::Slow(name.clone()))??.boot;
@@ -187,14 +205,30 @@ fn network<'a>(
     })
 }
 
+/// Where our DHCP gives addresses, a device has its own, and whoever asks from another one is not the device, or was not told of
+/// its address yet: a new boot would end the device's session, and show its secrets to the one who asks. What asks from the
+/// server's own address runs on the server.
+fn at_its_address(network: &Network, device: &Device, from: Ipv4Addr) -> Result<(), Refusal> {
+    let given = matches!(network.dhcp, Dhcp::Authoritative { .. });
+    if given && from != device.address && from != network.address.addr() {
+        return Err(Refusal::Elsewhere {
+            device: device.name.clone(),
+            address: device.address,
+            from,
+        });
+    }
+    Ok(())
+}
+
 /// What the device shall do. An entry that its menu does not have, because the menu was changed while it was shown, shows the menu again.
 fn wanted<'a>(
     view: &'a View,
     endpoint: &Endpoint,
     device: &Device,
+    from: Ipv4Addr,
     entry: &str,
 ) -> Result<Wanted<'a>, Refusal> {
-    network(view, endpoint, device)?;
+    at_its_address(network(view, endpoint, device)?, device, from)?;
     let document = view.document();
     let no_group = || Refusal::NoGroup(device.group.to_string());
     let image = || document.generation_of(device).ok_or_else(no_group).map(Wanted::Generation);

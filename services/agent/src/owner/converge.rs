@@ -37,7 +37,7 @@ impl<H: Host> Owner<H> {
         self.drain().await;
         while rounds < ROUNDS {
             let begun = if self.stale { None } else { self.provision().await };
-            if look || self.stale {
+            if look || self.stale || !self.doubtful.is_empty() {
                 if !self.observe().await {
                     self.refuse_asked("the server can't read its own state");
                     return;
@@ -103,11 +103,13 @@ impl<H: Host> Owner<H> {
 
     async fn observe(&mut self) -> bool {
         self.beat();
+        let begun = Instant::now();
         match self.host.observe().await {
             Ok(observed) => {
                 self.picture.state = observed;
                 self.stale = false;
-                self.observed_at = Instant::now();
+                self.observed_at = begun;
+                self.asked.append(&mut self.doubtful);
                 self.publish();
                 true
             }

@@ -3,7 +3,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::Arc,
+    time::Instant,
 };
 
 use host::seam::Host;
@@ -32,82 +34,120 @@ use crate::{
 pub(super) struct Asked {
     pub(super) device: DeviceName,
     pub(super) generation: u32,
-    pub(super) reply: oneshot::Sender<Result<Provisioned, ProvisionError>>,
+    pub(super) from: Ipv4Addr,
+    pub(super) at: Instant,
+    pub(super) reply: oneshot::Sender<Outcome>,
 }
 
 impl Asked {
-    fn answer(self, answer: Result<Provisioned, ProvisionError>) {
-        // The device may have given up and asked again; its clone is ready all the same.
+    fn answer(self, answer: Outcome) {
+        // The one who asked may have given up waiting.
         let _gone = self.reply.send(answer);
     }
 }
 
-/// What a boot needs and is not there.
+/// What a boot needs and is not there; `what` says so when nobody knows why.
 struct Missing {
     resources: Vec<Resource>,
-    /// What to say of it when nobody knows why.
     what: String,
 }
 
-impl Missing {
-    fn new(resources: impl Into<Vec<Resource>>, what: String) -> Self {
-        Self { resources: resources.into(), what }
-    }
+/// What became of a boot.
+type Outcome = Result<Provisioned, ProvisionError>;
+
+/// Devices that asked in the same moment.
+#[derive(Default)]
+struct Batch {
+    /// Their new boots.
+    made: Boots,
+    sound: Vec<Asked>,
+    /// Those that can't boot yet.
+    unready: Vec<(Asked, Missing)>,
+}
+
+fn missing(resources: impl Into<Vec<Resource>>, what: String) -> Missing {
+    Missing { resources: resources.into(), what }
 }
 
 impl<H: Host> Owner<H> {
     /// Makes every device ready that asked. Each gets one new boot, however often it asked meanwhile. Answers what is left of
     /// the plan that was made for it, if it still counts.
     pub(super) async fn provision(&mut self) -> Option<Plan> {
-        let asked = std::mem::take(&mut self.asked);
+        let asked = self.take_asked();
         if asked.is_empty() {
             return None;
         }
         let document = Arc::clone(&self.document);
-        let (mut sound, mut unready, mut made) = (Vec::new(), Vec::new(), Boots::new());
-        for one in asked {
-            match self.new_boot(&one.device, one.generation) {
-                Ok(boot) => {
-                    // Of several requests of one device the last one counts, as it does for the device.
-                    made.insert(one.device.clone(), boot);
-                    sound.push(one);
-                }
-                Err(missing) => unready.push((one, missing)),
-            }
-        }
+        let Batch { mut made, mut sound, unready } = self.new_boots(asked);
         if let Err(error) = self.keep_boots(&made).await {
             tracing::error!(error = host::seam::chain(&error), "boots can't be kept");
-            self.asked = sound;
-            self.refuse_asked("the server can't write to its own disk");
+            let what = "the server can't write to its own disk".to_owned();
+            for one in std::mem::take(&mut sound) {
+                one.answer(Err(ProvisionError::Failed { what: what.clone() }));
+            }
             made.clear();
-            sound = Vec::new();
         }
         let mut plan = self.plan();
         for (one, missing) in unready {
             one.answer(Err(self.not_ready(missing, &plan.waiting)));
         }
         let failed = self.make_ready(&made, &mut plan).await;
-        let ready: BTreeMap<&DeviceName, _> = made
-            .iter()
-            .map(|(name, boot)| (name, self.outcome(name, boot, &failed, &plan.waiting)))
-            .collect();
+        let outcome = |(name, boot)| (name, self.outcome(name, boot, &failed, &plan.waiting));
+        let ready: BTreeMap<&DeviceName, Outcome> = made.iter().map(outcome).collect();
         self.drain().await;
-        let meanwhile = std::mem::take(&mut self.asked);
-        let (again, later): (Vec<_>, Vec<_>) = meanwhile.into_iter().partition(|one| {
-            made.get(&one.device).is_some_and(|boot| boot.generation == one.generation)
-        });
-        self.asked = later;
-        for one in sound.into_iter().chain(again) {
-            if let Some(outcome) = ready.get(&one.device).cloned() {
-                one.answer(outcome);
+        self.answer(sound, &made, &ready);
+        Arc::ptr_eq(&document, &self.document).then_some(plan)
+    }
+
+    /// Those who are whom they say, as far as the server knows; the others wait until it has looked.
+    fn take_asked(&mut self) -> Vec<Asked> {
+        let asked = std::mem::take(&mut self.asked);
+        let (doubtful, asked) = asked.into_iter().partition(|one| self.is_doubtful(one));
+        self.doubtful.extend::<Vec<_>>(doubtful);
+        asked
+    }
+
+    fn new_boots(&mut self, asked: Vec<Asked>) -> Batch {
+        let mut batch = Batch::default();
+        for one in asked {
+            if let Some(address) = self.runs_elsewhere(&one) {
+                let device = one.device.clone();
+                one.answer(Err(ProvisionError::Runs { device, address }));
+            } else {
+                match self.new_boot(&one) {
+                    Ok(boot) => {
+                        // Of several requests of one device the last one counts, as it does for the device.
+                        batch.made.insert(one.device.clone(), boot);
+                        batch.sound.push(one);
+                    }
+                    Err(missing) => batch.unready.push((one, missing)),
+                }
             }
         }
-        Arc::ptr_eq(&document, &self.document).then_some(plan)
+        batch
+    }
+
+    /// Answers those for whom the boots were made, and those who asked for the same meanwhile. A boot is for the address that asked
+    /// for it: who asked from elsewhere in the same moment is looked at for himself.
+    fn answer(&mut self, sound: Vec<Asked>, made: &Boots, ready: &BTreeMap<&DeviceName, Outcome>) {
+        let its = |one: &Asked| made.get(&one.device).filter(|boot| boot.from == one.from);
+        let (sound, elsewhere): (Vec<_>, Vec<_>) =
+            sound.into_iter().partition(|one| its(one).is_some());
+        let (again, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.asked)
+            .into_iter()
+            .partition(|one| its(one).is_some_and(|boot| boot.generation == one.generation));
+        self.asked = elsewhere.into_iter().chain(later).collect();
+        for one in sound.into_iter().chain(again) {
+            if let Some(outcome) = ready.get(&one.device) {
+                one.answer(outcome.clone());
+            }
+        }
     }
 
     /// Tells everybody who asked that it can't be done now.
     pub(super) fn refuse_asked(&mut self, what: &str) {
-        for one in std::mem::take(&mut self.asked) {
+        let doubtful = std::mem::take(&mut self.doubtful);
+        for one in std::mem::take(&mut self.asked).into_iter().chain(doubtful) {
             one.answer(Err(ProvisionError::Failed { what: what.to_owned() }));
         }
     }
@@ -130,7 +170,7 @@ impl<H: Host> Owner<H> {
         Ok(kept?)
     }
 
-    /// Ends the boots of these devices.
+    /// Ends the boots of these devices. It counts in this life even when it can't be kept.
     pub(super) async fn forget_boots(&mut self, gone: Vec<DeviceName>) -> Result<(), store::Error> {
         for device in &gone {
             self.boots.remove(device);
@@ -139,8 +179,9 @@ impl<H: Host> Owner<H> {
     }
 
     /// A new boot of a device, when all that it will boot from is there.
-    fn new_boot(&self, device: &DeviceName, generation: u32) -> Result<Boot, Missing> {
-        let unknown = |what| Missing::new([], what);
+    fn new_boot(&self, one: &Asked) -> Result<Boot, Missing> {
+        let (device, generation) = (&one.device, one.generation);
+        let unknown = |what| missing([], what);
         let document = &self.document;
         let known = document
             .device(device)
@@ -156,15 +197,15 @@ impl<H: Host> Owner<H> {
             .is_some_and(|state| state.mark.is_some() && state.snapshots.contains(&snapshot.tag))
         {
             let what = format!("generation {generation} of {} is not there yet", group.name);
-            return Err(Missing::new([Resource::Dataset(snapshot.dataset)], what));
+            return Err(missing([Resource::Dataset(snapshot.dataset)], what));
         }
         let id = GenerationId { group: group.name.clone(), number: generation };
         if known.boot_mode == BootMode::Overlay && !self.picture.state.boot_files.contains_key(&id)
         {
             let what = format!("the kernel of {id} is not there yet");
-            return Err(Missing::new([Resource::BootFiles(id)], what));
+            return Err(missing([Resource::BootFiles(id)], what));
         }
-        Ok(boot(known, generation))
+        Ok(boot(known, generation, one.from))
     }
 
     fn not_ready(&self, missing: Missing, waiting: &[Waiting]) -> ProvisionError {
@@ -213,7 +254,7 @@ impl<H: Host> Owner<H> {
         boot: &Boot,
         failed: &Failures,
         waiting: &[Waiting],
-    ) -> Result<Provisioned, ProvisionError> {
+    ) -> Outcome {
         let gone = || ProvisionError::Failed { what: "the device is gone".to_owned() };
         let device = self.document.device(name).ok_or_else(gone)?;
         let initiator = Iqn::initiator(name);
@@ -228,7 +269,7 @@ impl<H: Host> Owner<H> {
             }
             let what = format!("{target} is not there yet");
             let dataset = Resource::Dataset(backing.dataset().clone());
-            let missing = Missing::new([Resource::Target(target), dataset], what);
+            let missing = missing([Resource::Target(target), dataset], what);
             let failure = missing.resources.iter().find_map(|it| failed.get(it).cloned());
             return Err(match failure {
                 Some(what) => ProvisionError::Failed { what },
@@ -239,11 +280,12 @@ impl<H: Host> Owner<H> {
     }
 }
 
-fn boot(device: &Device, generation: u32) -> Boot {
+fn boot(device: &Device, generation: u32, from: Ipv4Addr) -> Boot {
     Boot {
         id: boot_id(),
         generation,
         boot_mode: device.boot_mode,
+        from,
         chap: Arc::new(Chap {
             user: device.name.to_string(),
             password: secret(),

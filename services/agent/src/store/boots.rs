@@ -75,7 +75,7 @@ fn write_line(text: &mut Vec<u8>, device: &DeviceName, boot: Option<&Boot>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use model::{
         boot::{Chap, Secret},
@@ -93,7 +93,13 @@ mod tests {
             target_password: secret("q"),
         };
         let id = format!("{number:032x}").parse().unwrap();
-        Boot { id, generation: 1, boot_mode: BootMode::Overlay, chap: Arc::new(chap) }
+        Boot {
+            id,
+            generation: 1,
+            boot_mode: BootMode::Overlay,
+            from: Ipv4Addr::LOCALHOST,
+            chap: Arc::new(chap),
+        }
     }
 
     fn pc(number: usize) -> DeviceName {

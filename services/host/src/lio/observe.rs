@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -22,7 +22,7 @@ use super::{
 /// A target's ACLs as they stand; `None` for one that is not whole.
 pub(super) struct Acls {
     pub(super) chaps: BTreeMap<String, Option<Arc<Chap>>>,
-    pub(super) sessions: BTreeSet<Iqn>,
+    pub(super) sessions: BTreeMap<Iqn, Option<Ipv4Addr>>,
 }
 
 impl<T: Tree> Lio<T> {
@@ -49,7 +49,7 @@ impl<T: Tree> Lio<T> {
                 targets.entry(iqn).or_insert_with(|| Target {
                     export: None,
                     portals: BTreeSet::new(),
-                    sessions: BTreeSet::new(),
+                    sessions: BTreeMap::new(),
                 });
             }
         }
@@ -126,14 +126,13 @@ impl<T: Tree> Lio<T> {
     }
 
     pub(super) fn acls(&self, iqn: &Iqn) -> Result<Acls> {
-        let mut acls = Acls { chaps: BTreeMap::new(), sessions: BTreeSet::new() };
+        let mut acls = Acls { chaps: BTreeMap::new(), sessions: BTreeMap::new() };
         let read_only = self.read_only(iqn)?;
         for name in self.dirs(&format!("{}/acls", tpg_path(iqn)))? {
             let acl = acl_path(iqn, &name);
-            if let Ok(initiator) = name.parse()
-                && parse_logged_in(&self.read(&format!("{acl}/info"))?)
-            {
-                acls.sessions.insert(initiator);
+            let info = self.read(&format!("{acl}/info"))?;
+            if let (Ok(initiator), true) = (name.parse(), parse_logged_in(&info)) {
+                acls.sessions.insert(initiator, parse_address(&info));
             }
             let chap = self.acl(iqn, &acl, read_only)?;
             acls.chaps.insert(name, chap);
@@ -239,4 +238,10 @@ fn parse_read_only(info: &str) -> Option<bool> {
 /// Whether an ACL's `info` tells of a session that is logged in (lio_target_nacl_info_show in the kernel).
 fn parse_logged_in(info: &str) -> bool {
     info.contains("Session State: TARG_SESS_STATE_LOGGED_IN")
+}
+
+/// The address of the session's first connection, from the same text; a session that is between two connections has none.
+fn parse_address(info: &str) -> Option<Ipv4Addr> {
+    let (_, rest) = info.split_once("   Address ")?;
+    rest.split_whitespace().next()?.parse().ok()
 }

@@ -1,6 +1,8 @@
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
+    net::Ipv4Addr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
@@ -65,11 +67,11 @@ fn a_captured_tree_reads_as_the_exports_that_made_it() {
             target_password: Secret::new("mutual-p00000002"),
         }
     );
-    assert_eq!(shared.sessions, BTreeSet::from([pc(1)]));
+    assert_eq!(shared.sessions, [(pc(1), Some(Ipv4Addr::LOCALHOST))].into());
     assert_eq!(shared.portals, BTreeSet::from(["127.0.0.1:3260".parse().unwrap()]));
     let own = &targets[&Iqn::device(&"a".parse().unwrap())];
     assert!(matches!(own.export.as_ref().unwrap().backing, Backing::Zvol(_)));
-    assert_eq!(own.sessions, BTreeSet::new());
+    assert_eq!(own.sessions, BTreeMap::new());
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet, net::Ipv4Addr, sync::Arc, sync::atomic::Ordering, time::Duration,
 };
 
-use model::wire::{BootStep, EventKind};
+use model::{
+    desired::Dhcp,
+    wire::{BootStep, Event, EventKind},
+};
 
 use super::lab::{self, KERNEL_BYTES, Lab};
 use crate::boot::ProvisionError;
@@ -43,6 +46,33 @@ async fn an_unknown_machine_waits_and_is_discovered_until_it_is_a_device() {
     lab.service.document_changed();
     assert!(lab.service.discoveries().list().is_empty());
     assert!(lab.script(STRANGER, path).await.contains("cd.token="), "approved, it boots at once");
+}
+
+#[tokio::test]
+async fn where_our_dhcp_gives_addresses_a_device_is_answered_at_its_own_alone() {
+    let lab = Lab::start().await;
+    let mut desired = lab::desired();
+    let (first, last) = ("127.77.0.200".parse().unwrap(), "127.77.0.250".parse().unwrap());
+    desired.networks[0].dhcp = Dhcp::Authoritative { first, last };
+    desired.groups[0].production = 2;
+    lab.bench.put(desired, lab.folder.path());
+    let path = "/boot/52-54-00-00-00-01.ipxe";
+    for _ in 0..2 {
+        let script = lab.script(PC2, path).await;
+        assert!(!script.contains("cd.token=") && script.contains("\ndhcp netX ||\n"), "{script}");
+        assert!(script.contains("pc-01 has the address 127.77.0.10, and 127.77.0.11 asks"));
+    }
+    assert_eq!(lab.bench.provisioned.load(Ordering::SeqCst), 0);
+    let told = lab.events.since(0, usize::MAX);
+    assert!(
+        matches!(&told[..], [Event { kind: EventKind::Refused { device, address, .. }, .. }]
+            if device.as_str() == "pc-01" && *address == PC2),
+        "{told:?}"
+    );
+    let server = Ipv4Addr::new(127, 77, 0, 1);
+    for from in [PC1, server] {
+        assert!(lab.script(from, path).await.contains("cd.token="), "{from}");
+    }
 }
 
 #[tokio::test]

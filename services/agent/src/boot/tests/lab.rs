@@ -60,6 +60,7 @@ pub(super) fn boot(number: u32) -> Boot {
         id: boot_id(number),
         generation: 1,
         boot_mode: BootMode::Overlay,
+        from: Ipv4Addr::LOCALHOST,
         chap: Arc::new(chap()),
     }
 }
@@ -155,12 +156,13 @@ impl Provisioner for Owner {
         &self,
         device: DeviceName,
         generation: u32,
+        from: Ipv4Addr,
     ) -> Result<Provisioned, ProvisionError> {
         let wait = self.0.answer.lock().unwrap().clone()?;
         tokio::time::sleep(wait).await;
         let number = self.0.provisioned.fetch_add(1, Ordering::SeqCst) + 1;
         let boot_mode = self.view().document().device(&device).unwrap().boot_mode;
-        Ok(Provisioned { boot: Boot { generation, boot_mode, ..boot(number) } })
+        Ok(Provisioned { boot: Boot { generation, boot_mode, from, ..boot(number) } })
     }
 
     fn view(&self) -> Arc<View> {
