@@ -157,6 +157,8 @@ pub struct Owner<H> {
     asked: Vec<provision::Asked>,
     /// Those who may be others than they say: the machine is looked at first.
     doubtful: Vec<provision::Asked>,
+    /// Boots that were ready when nobody waited for them any more.
+    unclaimed: Boots,
     view: watch::Sender<Arc<View>>,
     status: watch::Sender<Status>,
     metrics: Metrics,
@@ -205,6 +207,7 @@ impl<H: Host> Owner<H> {
             converged: false,
             asked: Vec::new(),
             doubtful: Vec::new(),
+            unclaimed: Boots::new(),
             view,
             status,
             metrics: Metrics::register(registry, status_receiver.clone()),

@@ -6,8 +6,8 @@ mod alone;
 
 use std::time::Duration;
 
-use alone::{DEVICES, Machine, address, ask, start};
-use clusterducks_agent::owner::Request;
+use alone::{DEVICES, Machine, address, ask, shows, start};
+use clusterducks_agent::owner::{Request, Status};
 
 /// On one worker, so that only the owner's own letting the others go first brings all of them into one batch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -44,4 +44,28 @@ async fn a_device_that_asks_while_another_is_made_ready_is_the_next() {
     let both = async { (first.await.unwrap(), second.await.unwrap().is_ok()) };
     let answered = tokio::time::timeout(Duration::from_secs(20), both).await;
     assert_eq!(answered.expect("nobody waits for the timer"), (true, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_boot_that_is_ready_too_late_is_there_when_the_device_asks_again() {
+    let (folder, machine) = (tempfile::tempdir().unwrap(), Machine::new(0));
+    let handle = start(&folder, &machine).await;
+    let asking = handle.clone();
+    let patient = tokio::spawn(async move { ask(&asking, 1, address(1)).await });
+    while machine.rolled_back() == 0 {
+        tokio::task::yield_now().await;
+    }
+    patient.abort();
+    assert!(patient.await.unwrap_err().is_cancelled());
+    machine.allow(1);
+    let made = |status: &Status| {
+        let clone = "tank/clusterducks/devices/pc-1".parse().unwrap();
+        status.observed.datasets.get(&clone).and_then(|state| state.boot.clone())
+    };
+    shows(&handle, |status| made(status).is_some()).await;
+    let boot = made(&handle.status().borrow()).unwrap();
+    assert_eq!(ask(&handle, 1, address(1)).await.unwrap().boot.id, boot);
+    assert_eq!(machine.rolled_back(), 1);
+    machine.allow(1);
+    assert_ne!(ask(&handle, 1, address(1)).await.unwrap().boot.id, boot, "it is claimed once");
 }

@@ -40,9 +40,9 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn answer(self, answer: Outcome) {
-        // The one who asked may have given up waiting.
-        let _gone = self.reply.send(answer);
+    /// Answers; false when the one who asked has given up waiting.
+    fn answer(self, answer: Outcome) -> bool {
+        self.reply.send(answer).is_ok()
     }
 }
 
@@ -110,7 +110,9 @@ impl<H: Host> Owner<H> {
     fn new_boots(&mut self, asked: Vec<Asked>) -> Batch {
         let mut batch = Batch::default();
         for one in asked {
-            if let Some(address) = self.runs_elsewhere(&one) {
+            if let Some(ready) = self.unclaimed(&one) {
+                one.answer(Ok(ready));
+            } else if let Some(address) = self.runs_elsewhere(&one) {
                 let device = one.device.clone();
                 one.answer(Err(ProvisionError::Runs { device, address }));
             } else {
@@ -137,11 +139,24 @@ impl<H: Host> Owner<H> {
             .into_iter()
             .partition(|one| its(one).is_some_and(|boot| boot.generation == one.generation));
         self.asked = elsewhere.into_iter().chain(later).collect();
+        let mut unclaimed: BTreeSet<&DeviceName> = made.keys().collect();
         for one in sound.into_iter().chain(again) {
-            if let Some(outcome) = ready.get(&one.device) {
-                one.answer(outcome.clone());
+            let Some((device, outcome)) = ready.get_key_value(&one.device) else { continue };
+            if one.answer(outcome.clone()) {
+                unclaimed.remove(*device);
             }
         }
+        let unclaimed = unclaimed.into_iter().map(|device| (device.clone(), made.get(device)));
+        self.unclaimed.extend(unclaimed.filter_map(|(device, boot)| Some((device, boot?.clone()))));
+    }
+
+    /// The boot that was ready when the device had given up waiting for it: it is as good as new.
+    fn unclaimed(&mut self, one: &Asked) -> Option<Provisioned> {
+        let boot = self.unclaimed.remove(&one.device)?;
+        let same = boot.generation == one.generation && boot.from == one.from;
+        let newest = self.boots.get(&one.device) == Some(&boot);
+        let ready = || self.outcome(&one.device, &boot, &Failures::new(), &[]).ok();
+        (same && newest).then(ready).flatten()
     }
 
     /// Tells everybody who asked that it can't be done now.
