@@ -3,10 +3,11 @@
 //!
 //! Between observations the owner keeps its picture of the machine up to date by the effect of each step that succeeded, so that
 //! a boot need not wait for a listing of thousands of datasets. Here is who asks it for what; `converge` is one run, `provision` a
-//! batch of boots, `elsewhere` who may have one.
+//! batch of boots, `elsewhere` who may have one, `ended` when it is over.
 
 mod converge;
 mod elsewhere;
+mod ended;
 mod metrics;
 mod provision;
 
@@ -154,6 +155,7 @@ pub struct Owner<H> {
     observed_at: Instant,
     failures: BTreeMap<Resource, String>,
     converged: bool,
+    left: ended::Left,
     asked: Vec<provision::Asked>,
     /// Those who may be others than they say: the machine is looked at first.
     doubtful: Vec<provision::Asked>,
@@ -205,6 +207,7 @@ impl<H: Host> Owner<H> {
             observed_at: Instant::now(),
             failures: BTreeMap::new(),
             converged: false,
+            left: ended::Left::new(),
             asked: Vec::new(),
             doubtful: Vec::new(),
             unclaimed: Boots::new(),

@@ -1,14 +1,15 @@
-//! The owner alone: whoever asks for the boot of a device that runs elsewhere does not get it.
+//! The owner alone: whoever asks for the boot of a device that runs elsewhere does not get it, and a boot that nobody uses any more
+//! gives its clone to the next generation.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alone;
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
-use alone::{Machine, address, ask, start};
-use clusterducks_agent::boot::ProvisionError;
-use model::name::Iqn;
+use alone::{Machine, address, apply, ask, document, shows, start};
+use clusterducks_agent::{boot::ProvisionError, owner::Status};
+use model::name::{Dataset, Iqn};
 
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 99);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -68,4 +69,26 @@ async fn a_device_that_restarts_at_its_address_and_the_server_itself_are_not_kep
         assert!(ask(&handle, 1, from).await.is_ok(), "{from}");
     }
     assert_eq!(machine.observed(), observed, "nothing had to be looked at");
+}
+
+fn clone_of(status: &Status) -> Option<&str> {
+    let clone: Dataset = "tank/clusterducks/devices/pc-1".parse().unwrap();
+    Some(status.observed.datasets.get(&clone)?.origin.as_ref()?.tag.as_str())
+}
+
+/// Time passes as soon as everybody waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_clone_follows_production_ten_minutes_after_its_device_was_switched_off() {
+    let (folder, machine) = (tempfile::tempdir().unwrap(), Machine::new(9));
+    let handle = start(&folder, &machine).await;
+    ask(&handle, 1, address(1)).await.unwrap();
+    log_in(&machine, Some(Some(address(1))));
+    apply(&handle, document(2, 2)).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(clone_of(&handle.status().borrow()), Some("g1"), "it runs");
+    log_in(&machine, None);
+    tokio::time::sleep(Duration::from_secs(530)).await;
+    assert_eq!(clone_of(&handle.status().borrow()), Some("g1"), "it may come back");
+    shows(&handle, |status| clone_of(status) == Some("g2") && status.converged).await;
+    assert!(!machine.hold().state.targets.contains_key(&target()));
 }

@@ -8,12 +8,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use host::sim::SimHost;
 use model::{
     Document, Plan,
-    boot::{Boot, Boots, Chap, Secret},
+    boot::{Boot, Boots, Chap, Secret, superseded},
     desired::{
         BootMode, Desired, Device, Dhcp, Group, ImageFormat, Interface, Layout, Management,
         Network, Pool, PoolDisk, Source, Vdisk, VdiskPurpose, VdiskUse, Volume, tree,
     },
-    name::{Dataset, Iqn, Mark},
+    name::{Dataset, DeviceName, Iqn, Mark},
     observed::{DatasetState, DiskContents, ImportablePool, Observed},
     step::Step,
     validate::validate,
@@ -305,6 +305,49 @@ proptest! {
             let only_own = |step: &Step| matches!(step, Step::SetAcls { set, remove, .. }
                 if set.keys().eq([&own]) && remove.is_empty());
             prop_assert!(!steps.is_empty() && steps.iter().all(only_own), "{:?}", steps);
+        }
+    }
+
+    #[test]
+    fn a_device_keeps_its_clone_while_its_boot_lasts_and_has_the_next_one_ready_after(
+        shape in shape(), cuts in proptest::collection::vec(0..12usize, 0..3),
+    ) {
+        let shape = Shape { generations: 2, ..shape };
+        let desired = document(&shape, 1);
+        let running = boots(&shape, &desired, 1);
+        let mut server = server();
+        converge(&mut server, &desired, &running)?;
+        for group in &desired.groups {
+            let group = tree::group(&POOL.parse().unwrap(), &group.name);
+            server.state.datasets.get_mut(&group).unwrap().snapshots.insert("g2".to_owned());
+        }
+        let mut next = Desired { generation: 2, ..desired };
+        next.groups.iter_mut().for_each(|group| group.production = 2);
+        let stays = plan(&next, &running, &server.state).steps;
+        let concerned = |step: &Step, device: &DeviceName| match step {
+            Step::Destroy { dataset, .. } => *dataset == tree::device(&POOL.parse().unwrap(), device),
+            Step::Unexport(target) => *target == Iqn::device(device),
+            _ => false,
+        };
+        prop_assert!(!stays.iter().any(|step| running.keys().any(|device| concerned(step, device))), "{:?}", stays);
+
+        let indexed = Document::new(next.clone());
+        let over: BTreeSet<DeviceName> =
+            superseded(&indexed, &running).map(|(device, _)| device.name.clone()).collect();
+        let mut rest = running;
+        rest.retain(|device, _| !over.contains(device));
+        for cut in cuts {
+            for step in plan(&next, &rest, &server.state).steps.iter().take(cut) {
+                server.change(step).map_err(|refusal| TestCaseError::fail(format!("{refusal}: {step:?}")))?;
+            }
+            server.restart();
+        }
+        converge(&mut server, &next, &rest)?;
+        for device in next.devices.iter().filter(|device| device.boot_mode == BootMode::Ephemeral) {
+            let clone = &server.state.datasets[&tree::device(&POOL.parse().unwrap(), &device.name)];
+            prop_assert_eq!(&clone.origin.as_ref().unwrap().tag, "g2");
+            prop_assert!(clone.snapshots.contains("clean"));
+            prop_assert!(!server.state.targets.contains_key(&Iqn::device(&device.name)));
         }
     }
 

@@ -155,6 +155,19 @@ pub fn exports(document: &Document, boots: &Boots) -> BTreeMap<Iqn, Wanted> {
     exports
 }
 
+/// Devices whose clone waits for their boot to be over: the document has led them to another generation since.
+pub fn superseded<'a>(
+    document: &'a Document,
+    boots: &'a Boots,
+) -> impl Iterator<Item = (&'a Device, &'a Boot)> {
+    let known = boots.iter().filter_map(|(name, boot)| document.device(name).zip(Some(boot)));
+    known.filter(|(device, boot)| {
+        device.boot_mode == BootMode::Ephemeral
+            && boot.boot_mode == BootMode::Ephemeral
+            && document.generation_of(device).is_some_and(|next| next != boot.generation)
+    })
+}
+
 /// What a boot of a device needs exported: the target of each object, and the object.
 pub fn backings(document: &Document, device: &Device, boot: &Boot) -> Vec<(Iqn, Backing)> {
     let mut wanted = Vec::new();

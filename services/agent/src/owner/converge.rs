@@ -42,6 +42,7 @@ impl<H: Host> Owner<H> {
                     self.refuse_asked("the server can't read its own state");
                     return;
                 }
+                self.end_boots().await;
                 look = false;
                 continue;
             }
