@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 /// The tiny guest takes under two seconds on any KVM that works.
 const PROBE: Duration = Duration::from_secs(10);
-const MARKER: &str = "TINY-GUEST-UP";
+/// What the tiny guest's serial log shows once its shell is about to start.
+pub const TINY_GUEST_UP: &str = "TINY-GUEST-UP";
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +80,9 @@ fn boots_with(accel: Accel) -> Result<bool> {
         .context("the probe of the accelerator did not start")?;
     let started = Instant::now();
     while started.elapsed() < PROBE && process.exit_status().is_none() {
-        if std::fs::read(&serial).is_ok_and(|log| String::from_utf8_lossy(&log).contains(MARKER)) {
+        if std::fs::read(&serial)
+            .is_ok_and(|log| String::from_utf8_lossy(&log).contains(TINY_GUEST_UP))
+        {
             return Ok(true);
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -64,6 +64,16 @@ impl Lan {
         Builder::new(Arc::clone(&self.workspace), name)
     }
 
+    /// The tiny guest at 10.77.0.`number`, started without firmware: a neighbour on the LAN with a shell and busybox.
+    pub fn tiny(&self, name: &str, number: u32) -> Result<Builder> {
+        let kernel = find_image(Image::TinyKernel)?;
+        let initrd = find_image(Image::TinyInitrd)?;
+        let nic = NicSpec { mac: mac_of(number), model: NicModel::Virtio, boot: false };
+        let command_line = format!("quiet panic=-1 tiny.addr=10.77.0.{number}/24");
+        let guest = self.machine(name).memory_mib(256).kernel(&kernel, &initrd, &command_line);
+        guest.nic(&self.switch, nic)
+    }
+
     /// A diskless device whose one card boots by PXE. The first is `52:54:00:cd:01:0a`: see [`mac_of`].
     pub fn device(&self, name: &str) -> Result<Builder> {
         self.device_numbered(name, self.next_device.fetch_add(1, Ordering::Relaxed))

@@ -18,7 +18,7 @@ pub mod switch;
 mod wait;
 mod workspace;
 
-pub use accel::{Accel, accelerator};
+pub use accel::{Accel, TINY_GUEST_UP, accelerator};
 pub use console::{Console, Output};
 pub use image::{Image, find_image, target_folder};
 pub use lan::{Lan, mac_of};

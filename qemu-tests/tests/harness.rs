@@ -2,22 +2,11 @@
 
 use anyhow::Result;
 use qemu_tests::{
-    Builder, DiskSpec, HostService, Image, Lan, NicModel, NicSpec, find_image, mac_of, secs,
-    wait_until,
+    DiskSpec, HostService, Image, Lan, TINY_GUEST_UP as UP, find_image, secs, wait_until,
 };
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
-
-const UP: &str = "TINY-GUEST-UP";
-
-fn tiny(lan: &Lan, name: &str, number: u32) -> Result<Builder> {
-    let kernel = find_image(Image::TinyKernel)?;
-    let initrd = find_image(Image::TinyInitrd)?;
-    let nic = NicSpec { mac: mac_of(number), model: NicModel::Virtio, boot: false };
-    let command_line = format!("quiet panic=-1 tiny.addr=10.77.0.{number}/24");
-    lan.machine(name).memory_mib(256).kernel(&kernel, &initrd, &command_line).nic(lan.switch(), nic)
-}
 
 fn blank(serial: &str) -> DiskSpec {
     DiskSpec::Blank { size_bytes: 64 << 20, serial: serial.into() }
@@ -26,7 +15,7 @@ fn blank(serial: &str) -> DiskSpec {
 #[tokio::test]
 async fn commands_in_the_guest_give_their_status_and_output_and_nothing_else() -> Result<()> {
     let lan = Lan::new("console")?;
-    let guest = tiny(&lan, "guest", 10)?.start().await?;
+    let guest = lan.tiny("guest", 10)?.start().await?;
     guest.expect(UP, secs(30)).await?;
     let said = guest.debug().exec("echo 'it'\\''s'; echo err >&2; exit 7").await?;
     assert_eq!((said.status, said.stdout.as_str()), (7, "it's\nerr\n"));
@@ -41,7 +30,7 @@ async fn commands_in_the_guest_give_their_status_and_output_and_nothing_else() -
 #[tokio::test]
 async fn late_answers_and_restarted_shells_do_not_confuse_the_console() -> Result<()> {
     let lan = Lan::new("console-noise")?;
-    let guest = tiny(&lan, "guest", 10)?.start().await?;
+    let guest = lan.tiny("guest", 10)?.start().await?;
     guest.debug().ready(secs(30)).await?;
     let late = guest.debug().exec_within("sleep 2; echo late", Duration::from_secs(1)).await;
     assert!(format!("{:#}", late.unwrap_err()).contains("did not end in time"));
@@ -56,8 +45,8 @@ async fn late_answers_and_restarted_shells_do_not_confuse_the_console() -> Resul
 #[tokio::test]
 async fn two_guests_reach_each_other_until_a_port_is_cut() -> Result<()> {
     let lan = Lan::new("two-guests")?;
-    let one = tiny(&lan, "one", 10)?.start().await?;
-    let two = tiny(&lan, "two", 11)?.start().await?;
+    let one = lan.tiny("one", 10)?.start().await?;
+    let two = lan.tiny("two", 11)?.start().await?;
     two.expect(UP, secs(30)).await?;
     one.debug().check("ping -c 3 -W 5 10.77.0.11").await?;
     two.port(0)?.cut();
@@ -71,7 +60,7 @@ async fn two_guests_reach_each_other_until_a_port_is_cut() -> Result<()> {
 #[tokio::test]
 async fn a_disk_keeps_over_a_power_cut_what_the_guest_had_flushed() -> Result<()> {
     let lan = Lan::new("power-cut")?;
-    let mut guest = tiny(&lan, "guest", 10)?.disk(blank("data")).start().await?;
+    let mut guest = lan.tiny("guest", 10)?.disk(blank("data")).start().await?;
     guest.expect(UP, secs(30)).await?;
     assert_eq!(guest.debug().check("cat /sys/block/vda/serial").await?, "data");
     guest.debug().check("echo kept | dd of=/dev/vda bs=512 seek=9 conv=sync,fsync").await?;
@@ -91,7 +80,7 @@ async fn a_disk_keeps_over_a_power_cut_what_the_guest_had_flushed() -> Result<()
 #[tokio::test]
 async fn a_wait_for_a_machine_that_panics_fails_at_once() -> Result<()> {
     let lan = Lan::new("panic")?;
-    let guest = tiny(&lan, "guest", 10)?.start().await?;
+    let guest = lan.tiny("guest", 10)?.start().await?;
     guest.expect(UP, secs(30)).await?;
     guest.debug().exec_within("echo c >/proc/sysrq-trigger", secs(1)).await.unwrap_err();
     let started = Instant::now();
@@ -104,7 +93,7 @@ async fn a_wait_for_a_machine_that_panics_fails_at_once() -> Result<()> {
 #[tokio::test]
 async fn machines_restored_from_one_state_at_once_go_on_where_it_was_saved() -> Result<()> {
     let lan = Lan::new("saved-state")?;
-    let guest = tiny(&lan, "guest", 10)?.disk(blank("data")).saveable().start().await?;
+    let guest = lan.tiny("guest", 10)?.disk(blank("data")).saveable().start().await?;
     guest.expect(UP, secs(30)).await?;
     guest.debug().check("echo remembered >/tmp/note; echo disk | dd of=/dev/vda conv=sync").await?;
     let state = guest.save(&lan.workspace().path().join("state")).await?;
@@ -121,7 +110,7 @@ async fn machines_restored_from_one_state_at_once_go_on_where_it_was_saved() -> 
         guest.debug().check(&write).await?;
     }
     assert_eq!(first.debug().check("cat /tmp/note; head -c 6 /dev/vda").await?, "first\nfirst\n");
-    let peer = tiny(&lans[1], "peer", 11)?.start().await?;
+    let peer = lans[1].tiny("peer", 11)?.start().await?;
     peer.debug().check("ping -c 2 -W 5 10.77.0.10").await?;
     for lan in &lans {
         lan.passed()?;
@@ -143,7 +132,7 @@ async fn a_guest_reaches_the_one_service_of_the_host_that_it_was_given() -> Resu
         }
     });
     let service = HostService { address: "10.0.2.100:80".into(), socket };
-    let guest = tiny(&lan, "guest", 10)?.host_service(service).start().await?;
+    let guest = lan.tiny("guest", 10)?.host_service(service).start().await?;
     guest.debug().check("ip addr add 10.0.2.15/24 dev eth1").await?;
     for _ in 0..2 {
         assert_eq!(guest.debug().check("wget -q -O - http://10.0.2.100/").await?, "hello");
@@ -156,7 +145,7 @@ async fn a_guest_reaches_the_one_service_of_the_host_that_it_was_given() -> Resu
 #[tokio::test]
 async fn a_read_only_disk_can_be_plugged_in_while_the_guest_runs() -> Result<()> {
     let lan = Lan::new("hotplug")?;
-    let mut guest = tiny(&lan, "guest", 10)?.start().await?;
+    let mut guest = lan.tiny("guest", 10)?.start().await?;
     guest.expect(UP, secs(30)).await?;
     guest.plug_read_only_disk(&find_image(Image::TinyKernel)?, "import").await?;
     let debug = guest.debug();
