@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::Duration,
@@ -12,7 +13,11 @@ use std::{
 use axum::Router;
 use host::{seam::chain, solicit};
 use model::observed::Link;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+    task::JoinHandle,
+};
 
 use crate::{
     boot::{
@@ -26,6 +31,8 @@ use crate::{
 
 /// How long until an address is tried again that could not be had.
 const RETRY: Duration = Duration::from_secs(5);
+/// Connections that wait to be accepted, at most: as many as the kernel allows (net.core.somaxconn, 4096 since Linux 5.4).
+const BACKLOG: u32 = 4096;
 /// The panel is one client, and comes with few connections.
 const API_CONNECTIONS: usize = 64;
 
@@ -97,7 +104,7 @@ pub async fn keep_boot(
             if running.contains_key(&address) {
                 continue;
             }
-            match TcpListener::bind(address).await {
+            match listen(address) {
                 Ok(listener) => {
                     tracing::info!(%address, network = %endpoint.network, "boot service listens");
                     let tls = (Some(address.port()) == https).then(|| offer.clone());
@@ -157,6 +164,16 @@ async fn answer_solicitations(
             }
         }
     }
+}
+
+/// A listener on whose connections nobody is turned away before the service has seen them: a room that is switched on comes within
+/// one second, and a device whose SYN finds the queue full waits for a second before it tries again.
+fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    // A restarted agent does not wait for the connections of the one before (TIME_WAIT).
+    socket.set_reuseaddr(true)?;
+    socket.bind(address.into())?;
+    socket.listen(BACKLOG)
 }
 
 fn serve(
