@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Document,
     desired::{BootMode, Device, tree},
-    name::{BootId, Dataset, DeviceName, Iqn, Snapshot},
+    name::{BootId, Dataset, DeviceName, GroupName, Iqn, PoolName, Snapshot, VdiskName},
 };
 
 /// A secret: shown as `***` wherever it is printed, written out only by serde into the agent's own root-only file.
@@ -131,28 +131,78 @@ pub struct Wanted {
     pub portals: BTreeSet<SocketAddrV4>,
 }
 
+/// An object of the storage tree that a boot needs exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object<'a> {
+    /// A generation of a group, for all devices that boot it in overlay mode.
+    Generation(&'a PoolName, &'a GroupName, u32),
+    /// A device's own clone.
+    Clone(&'a PoolName, &'a DeviceName),
+    /// A vDisk.
+    Vdisk(&'a PoolName, &'a VdiskName),
+}
+
+impl Object<'_> {
+    /// The target that exports it.
+    pub fn target(&self) -> Iqn {
+        match self {
+            Self::Generation(_, group, number) => Iqn::generation(group, *number),
+            Self::Clone(_, device) => Iqn::device(device),
+            Self::Vdisk(_, vdisk) => Iqn::vdisk(vdisk),
+        }
+    }
+
+    /// What its LUN shows.
+    pub fn backing(&self) -> Backing {
+        match self {
+            Self::Generation(pool, group, number) => {
+                Backing::Snapshot(tree::generation(pool, group, *number))
+            }
+            Self::Clone(pool, device) => Backing::Zvol(tree::device(pool, device)),
+            Self::Vdisk(pool, vdisk) => Backing::Zvol(tree::vdisk(pool, vdisk)),
+        }
+    }
+}
+
+/// What a boot of a device needs exported.
+pub fn objects<'a>(
+    document: &'a Document,
+    device: &'a Device,
+    boot: &Boot,
+) -> impl Iterator<Item = Object<'a>> {
+    let pool = document.group(&device.group).and_then(|group| document.pool_of(group));
+    let root = pool.map(|pool| match boot.boot_mode {
+        BootMode::Overlay => Object::Generation(pool, &device.group, boot.generation),
+        BootMode::Ephemeral | BootMode::Persistent => Object::Clone(pool, &device.name),
+    });
+    let vdisks = device.vdisks.iter().filter_map(|used| document.vdisk(&used.vdisk));
+    root.into_iter().chain(vdisks.map(|vdisk| Object::Vdisk(&vdisk.pool, &vdisk.name)))
+}
+
 /// The exports that the document and the boots ask for.
 ///
 /// A generation, a device's clone or a vDisk is exported when a boot needs it, to that boot's initiator alone: without a
 /// boot nothing is exported.
 pub fn exports(document: &Document, boots: &Boots) -> BTreeMap<Iqn, Wanted> {
-    let mut exports: BTreeMap<Iqn, Wanted> = BTreeMap::new();
+    let mut users: BTreeMap<Object<'_>, (Acls, BTreeSet<SocketAddrV4>)> = BTreeMap::new();
     for device in &document.devices {
         let Some(boot) = boots.get(&device.name) else { continue };
         let portal = document
             .network(&device.network)
             .map(|network| SocketAddrV4::new(network.address.addr(), ISCSI_PORT));
-        for (target, backing) in backings(document, device, boot) {
-            let entry = exports.entry(target.clone()).or_insert_with(|| {
-                let serial = serial(&target);
-                let export = Export { target, backing, serial, acls: BTreeMap::new() };
-                Wanted { export, portals: BTreeSet::new() }
-            });
-            entry.export.acls.insert(Iqn::initiator(&device.name), Arc::clone(&boot.chap));
-            entry.portals.extend(portal);
+        let initiator = Iqn::initiator(&device.name);
+        for object in objects(document, device, boot) {
+            let (acls, portals) = users.entry(object).or_default();
+            acls.insert(initiator.clone(), Arc::clone(&boot.chap));
+            portals.extend(portal);
         }
     }
-    exports
+    let wanted = |(object, (acls, portals)): (Object<'_>, _)| {
+        let (target, backing) = (object.target(), object.backing());
+        let serial = serial(&target);
+        (target.clone(), Wanted { export: Export { target, backing, serial, acls }, portals })
+    };
+    users.into_iter().map(wanted).collect()
 }
 
 /// Devices whose clone waits for their boot to be over: the document has led them to another generation since.
@@ -166,31 +216,6 @@ pub fn superseded<'a>(
             && boot.boot_mode == BootMode::Ephemeral
             && document.generation_of(device).is_some_and(|next| next != boot.generation)
     })
-}
-
-/// What a boot of a device needs exported: the target of each object, and the object.
-pub fn backings(document: &Document, device: &Device, boot: &Boot) -> Vec<(Iqn, Backing)> {
-    let mut wanted = Vec::new();
-    if let Some(pool) = document.group(&device.group).and_then(|group| document.pool_of(group)) {
-        wanted.push(match boot.boot_mode {
-            BootMode::Overlay => (
-                Iqn::generation(&device.group, boot.generation),
-                Backing::Snapshot(tree::generation(pool, &device.group, boot.generation)),
-            ),
-            BootMode::Ephemeral | BootMode::Persistent => {
-                (Iqn::device(&device.name), Backing::Zvol(tree::device(pool, &device.name)))
-            }
-        });
-    }
-    for used in &device.vdisks {
-        if let Some(vdisk) = document.vdisk(&used.vdisk) {
-            wanted.push((
-                Iqn::vdisk(&vdisk.name),
-                Backing::Zvol(tree::vdisk(&vdisk.pool, &vdisk.name)),
-            ));
-        }
-    }
-    wanted
 }
 
 /// A serial number made of the object's name, so that every server gives the same one: FNV-1a in 64 bits, which is stable

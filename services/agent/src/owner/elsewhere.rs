@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use host::seam::Host;
 use model::{
-    boot::{Boot, backings},
+    boot::{Boot, objects},
     desired::Device,
     name::Iqn,
 };
@@ -42,8 +42,9 @@ impl<H: Host> Owner<H> {
     /// Where the device is logged in to what its boot was given.
     pub(super) fn session(&self, device: &Device, boot: &Boot) -> Option<Option<Ipv4Addr>> {
         let initiator = Iqn::initiator(&device.name);
-        backings(&self.document, device, boot).iter().find_map(|(target, _)| {
-            self.picture.state.targets.get(target)?.sessions.get(&initiator).copied()
+        objects(&self.document, device, boot).find_map(|object| {
+            let target = self.picture.state.targets.get(&object.target())?;
+            target.sessions.get(&initiator).copied()
         })
     }
 }

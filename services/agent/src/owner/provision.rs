@@ -11,7 +11,7 @@ use std::{
 use host::seam::Host;
 use model::{
     Plan,
-    boot::{Boot, Boots, Chap, Secret, backings},
+    boot::{Backing, Boot, Boots, Chap, Secret, objects},
     desired::{BootMode, Device, tree},
     name::{BootId, DeviceName, Iqn},
     observed::GenerationId,
@@ -251,11 +251,11 @@ impl<H: Host> Owner<H> {
         let mut resources = BTreeSet::new();
         for (device, boot) in made {
             let Some(device) = self.document.device(device) else { continue };
-            for (target, backing) in backings(&self.document, device, boot) {
-                resources.insert(Resource::Target(target));
+            for object in objects(&self.document, device, boot) {
+                resources.insert(Resource::Target(object.target()));
                 // A generation belongs to a whole group, and it stands: only what is the device's own is made for its boot.
-                if !backing.read_only() {
-                    resources.insert(Resource::Dataset(backing.dataset().clone()));
+                if let Backing::Zvol(dataset) = object.backing() {
+                    resources.insert(Resource::Dataset(dataset));
                 }
             }
         }
@@ -273,7 +273,8 @@ impl<H: Host> Owner<H> {
         let gone = || ProvisionError::Failed { what: "the device is gone".to_owned() };
         let device = self.document.device(name).ok_or_else(gone)?;
         let initiator = Iqn::initiator(name);
-        for (target, backing) in backings(&self.document, device, boot) {
+        for object in objects(&self.document, device, boot) {
+            let (target, backing) = (object.target(), object.backing());
             let standing = self.picture.state.targets.get(&target);
             let lets_in =
                 standing.and_then(|target| target.export.as_ref()).is_some_and(|export| {

@@ -214,7 +214,8 @@ impl<'a> Planner<'a> {
     /// Makes the clone of a device ahead of its boot. The clone of an ephemeral device belongs to its newest boot's
     /// generation: a device that runs is never robbed of its disk because a pointer moved.
     fn device_clone(&mut self, pool: &PoolName, group: &Group, device: &Device) {
-        let Some((mode, generation)) = self.clone_wanted(device) else { return };
+        let Some(generation) = self.clone_wanted(device) else { return };
+        let mode = device.boot_mode;
         let dataset = tree::device(pool, &device.name);
         let mark = Mark::Device(device.name.clone());
         let origin = tree::generation(pool, &group.name, generation);
@@ -248,35 +249,30 @@ impl<'a> Planner<'a> {
         self.take_snapshot(clean);
     }
 
-    /// The mode and generation of the clone that a device needs; none for an overlay.
-    fn clone_wanted(&self, device: &Device) -> Option<(BootMode, u32)> {
-        let boot = self.boots.get(&device.name).map(|boot| (boot.boot_mode, boot.generation));
-        let next =
-            self.desired.generation_of(device).map(|generation| (device.boot_mode, generation));
-        boot.filter(|(mode, _)| *mode == device.boot_mode)
-            .or(next)
-            .filter(|(mode, _)| *mode != BootMode::Overlay)
+    /// The generation of the clone that a device needs; none for an overlay.
+    fn clone_wanted(&self, device: &Device) -> Option<u32> {
+        if device.boot_mode == BootMode::Overlay {
+            return None;
+        }
+        let boot = self.boots.get(&device.name);
+        let its = boot.filter(|boot| boot.boot_mode == device.boot_mode);
+        its.map(|boot| boot.generation).or_else(|| self.desired.generation_of(device))
     }
 
     /// Rolls back the clones of ephemeral devices that were given a boot since they were made new last: all in one step.
     pub(super) fn make_new(&mut self) {
         let mut clones = BTreeMap::new();
-        for device in &self.desired.devices {
-            let Some(boot) =
-                self.boots.get(&device.name).filter(|boot| boot.boot_mode == BootMode::Ephemeral)
-            else {
-                continue;
-            };
-            let group = self.desired.group(&device.group);
+        let ephemeral = self.boots.iter().filter(|(_, boot)| boot.boot_mode == BootMode::Ephemeral);
+        for (name, boot) in ephemeral {
+            let group = self.desired.device(name).and_then(|it| self.desired.group(&it.group));
             let Some(pool) = group.and_then(|group| self.desired.pool_of(group)) else { continue };
-            let dataset = tree::device(pool, &device.name);
+            let dataset = tree::device(pool, name);
             let standing =
                 self.observed.datasets.get(&dataset).filter(|_| !self.gone.contains(&dataset));
             let done = standing.is_some_and(|state| state.boot.as_ref() == Some(&boot.id));
-            let ours =
-                standing.is_some_and(|state| state.mark == Some(Mark::Device(device.name.clone())));
+            let ours = standing.is_some_and(|state| state.mark == Some(Mark::Device(name.clone())));
             if self.made.contains(&dataset) || (ours && !done) {
-                self.close(&Iqn::device(&device.name));
+                self.close(&Iqn::device(name));
                 clones.insert(dataset, boot.id.clone());
             }
         }
