@@ -1,5 +1,5 @@
 //! Reads targets back out of configfs. It changes nothing, and calls an export whole only when everything that [`super`]
-//! makes is there and nothing else.
+//! makes is there and nothing else; an entry for an initiator stands and falls by itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,8 +77,8 @@ impl<T: Tree> Lio<T> {
         }
         let mut chaps = BTreeMap::new();
         for (initiator, chap) in &acls.chaps {
-            let (Ok(initiator), Some(chap)) = (initiator.parse(), chap) else { return Ok(None) };
-            chaps.insert(initiator, chap.clone());
+            let Ok(initiator) = initiator.parse() else { return Ok(None) };
+            chaps.insert(initiator, chap.clone().unwrap_or_else(no_secrets));
         }
         Ok(Some(Export { target: iqn.clone(), backing, serial, acls: chaps }))
     }
@@ -223,6 +223,13 @@ fn parse_device_path(path: &str) -> Option<Backing> {
     } else {
         name.parse().ok().map(Backing::Zvol)
     }
+}
+
+/// What an entry that is not whole reads as, left by an agent that was ended while it made it: no boot has such secrets, so that it is
+/// made anew or taken away by itself, and all others who use the target go on.
+fn no_secrets() -> Arc<Chap> {
+    let (password, target_password) = (Secret::new(""), Secret::new(""));
+    Arc::new(Chap { user: String::new(), password, target_user: String::new(), target_password })
 }
 
 /// `readonly: 1` in an iblock object's `info` (iblock_show_configfs_dev_params in the kernel).

@@ -37,6 +37,14 @@ fn tree() -> (tempfile::TempDir, Lio) {
     (folder, lio)
 }
 
+/// Writes an attribute, and answers what stood there.
+fn put(folder: &tempfile::TempDir, path: &str, text: &str) -> String {
+    let path = folder.path().join("target").join(path);
+    let before = fs::read_to_string(&path).unwrap();
+    fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+    before
+}
+
 fn generation() -> Iqn {
     Iqn::generation(&"lab".parse().unwrap(), 1)
 }
@@ -77,7 +85,6 @@ fn a_captured_tree_reads_as_the_exports_that_made_it() {
 #[test]
 fn one_attribute_that_differs_makes_a_target_not_whole() {
     let group = "iscsi/iqn.2026-01.org.clusterducks:generation.lab.g1/tpgt_1";
-    let acl = "acls/iqn.2026-01.org.clusterducks:initiator.pc-01";
     let changes = [
         (format!("{group}/attrib/authentication"), "0\n"),
         (format!("{group}/attrib/generate_node_acls"), "1\n"),
@@ -85,29 +92,42 @@ fn one_attribute_that_differs_makes_a_target_not_whole() {
         (format!("{group}/param/AuthMethod"), "CHAP,None\n"),
         (format!("{group}/enable"), "0\n"),
         (format!("{group}/dynamic_sessions"), "iqn.2003-01.org.example:host\n"),
-        (format!("{group}/{acl}/auth/password"), "\n"),
-        (format!("{group}/{acl}/auth/userid_mutual"), "\n"),
-        (format!("{group}/{acl}/attrib/authentication"), "0\n"),
-        (format!("{group}/{acl}/lun_0/write_protect"), "0\n"),
         ("core/iblock_2601/generation.lab.g1/enable".to_owned(), "0\n"),
         ("core/iblock_2601/generation.lab.g1/udev_path".to_owned(), "/dev/sda\n"),
         ("core/iblock_2601/generation.lab.g1/info".to_owned(), "x readonly: 0\n"),
         ("core/iblock_2601/generation.lab.g1/attrib/emulate_pr".to_owned(), "1\n"),
     ];
     let (folder, lio) = tree();
-    let put = |path: &str, text: &str| {
-        let path = folder.path().join("target").join(path);
-        let before = fs::read_to_string(&path).unwrap();
-        fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
-        before
-    };
     for (path, value) in changes {
-        let before = put(&path, value);
+        let before = put(&folder, &path, value);
         assert_ne!(before, value, "{path}");
         assert_eq!(lio.observe().unwrap()[&generation()].export, None, "{path} = {value:?}");
-        put(&path, &before);
+        put(&folder, &path, &before);
     }
     assert!(lio.observe().unwrap()[&generation()].export.is_some());
+}
+
+#[test]
+fn an_entry_that_is_not_whole_is_nobodys_and_costs_the_others_nothing() {
+    let target = "iscsi/iqn.2026-01.org.clusterducks:generation.lab.g1/tpgt_1";
+    let acl = format!("{target}/acls/iqn.2026-01.org.clusterducks:initiator.pc-01");
+    let (folder, lio) = tree();
+    let whole = lio.observe().unwrap()[&generation()].export.clone().unwrap();
+    for (path, value) in [
+        ("auth/password", "\n"),
+        ("auth/userid_mutual", "\n"),
+        ("attrib/authentication", "0\n"),
+        ("lun_0/write_protect", "0\n"),
+    ] {
+        let path = format!("{acl}/{path}");
+        let before = put(&folder, &path, value);
+        let seen = lio.observe().unwrap()[&generation()].export.clone().unwrap();
+        assert_eq!(seen.acls[&pc(1)].password, Secret::new(""), "{path}");
+        assert_eq!(seen.acls[&pc(2)], whole.acls[&pc(2)], "{path}");
+        assert_eq!(seen.backing, whole.backing);
+        put(&folder, &path, &before);
+    }
+    assert_eq!(lio.observe().unwrap()[&generation()].export, Some(whole));
 }
 
 #[test]
