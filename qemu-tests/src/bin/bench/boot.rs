@@ -23,29 +23,33 @@ pub(crate) const IMAGE: Section = Section {
     measure: |figures| Box::pin(image(figures)),
 };
 
-const ROUNDS: usize = 3;
+const ROUNDS: u32 = 3;
 const DEVICE: u32 = 10;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// The agent runs beside both, and each device has the machine of the other but for its disk.
 async fn versus_local(figures: &mut Figures) -> Result<()> {
     let mut site = Site::new("bench-boot").await?;
-    site.add_device(DEVICE, "overlay");
+    // A device a round: none finds what another one left on the way, and each has a serial log of its own.
+    let devices = DEVICE..DEVICE + ROUNDS;
+    for number in devices.clone() {
+        site.add_device(number, "overlay");
+    }
     site.apply().await?;
     let (mut network, mut local) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
+    for number in devices {
         let disk = DiskSpec::Overlay {
             base: find_image(Image::GuestDebian)?,
             format: "qcow2".into(),
             size_bytes: None,
             serial: "root".into(),
         };
-        let from_disk = site.lan.device(&format!("local-{round}"))?.disk(disk);
+        let from_disk = site.lan.device(&format!("local-{number}"))?.disk(disk);
         let from_disk = from_disk.nics(|nic| nic.boot = false);
         let started = Instant::now();
         local.push(seconds_to_up(started, from_disk.bios().start().await?).await?);
         let started = Instant::now();
-        let device = site.machine(DEVICE)?.bios().start().await?;
+        let device = site.machine(number)?.bios().start().await?;
         network.push(seconds_to_up(started, device).await?);
     }
     note(&format!("s to multi-user: network {}; local disk {}", list(&network), list(&local)));
