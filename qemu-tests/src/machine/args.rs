@@ -1,6 +1,6 @@
 //! Owns QEMU's command line: a pure function of what the machine is. The order of devices is part of a saved state.
 
-use super::spec::{Firmware, HostService, Memory, NicSpec, Spec};
+use super::spec::{Arch, Firmware, HostService, Memory, NicSpec, Spec};
 use crate::accel::Accel;
 use std::path::{Path, PathBuf};
 
@@ -29,12 +29,19 @@ pub(crate) struct Drive {
     pub(crate) read_only: bool,
 }
 
+/// QEMU's program for this processor.
+pub(crate) fn program(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "qemu-system-x86_64",
+        Arch::Aarch64 => "qemu-system-aarch64",
+    }
+}
+
 /// All arguments; with `incoming` the machine waits for a saved state instead of starting.
 pub(crate) fn render_args(spec: &Spec, paths: &Paths, accel: Accel, incoming: bool) -> Vec<String> {
     let mut args = Args(Vec::new());
     args.add("-name", &spec.name);
-    args.add("-machine", "q35,memory-backend=ram");
-    args.0.extend(accel.args().map(String::from));
+    add_board(&mut args, spec.arch, accel);
     args.add("-m", spec.memory_mib.to_string());
     args.add("-smp", spec.cpus.to_string());
     args.add("-object", memory_object(spec, &paths.memory));
@@ -42,7 +49,6 @@ pub(crate) fn render_args(spec: &Spec, paths: &Paths, accel: Accel, incoming: bo
         args.0.push(switch.into());
     }
     args.add("-display", "none");
-    args.add("-vga", "std");
     args.add("-rtc", "base=utc");
     args.add("-boot", "menu=off,strict=on");
     args.add("-device", "virtio-rng-pci,id=rng");
@@ -83,6 +89,20 @@ impl Args {
     }
 }
 
+fn add_board(args: &mut Args, arch: Arch, accel: Accel) {
+    match arch {
+        Arch::X86_64 => {
+            args.add("-machine", "q35,memory-backend=ram");
+            args.0.extend(accel.args().map(String::from));
+            args.add("-vga", "std");
+        }
+        Arch::Aarch64 => {
+            args.add("-machine", "virt,memory-backend=ram");
+            args.0.extend(["-accel", "tcg,thread=multi", "-cpu", "cortex-a57"].map(String::from));
+        }
+    }
+}
+
 fn memory_object(spec: &Spec, own_file: &Path) -> String {
     let size = spec.memory_mib;
     match &spec.memory {
@@ -100,7 +120,12 @@ fn memory_object(spec: &Spec, own_file: &Path) -> String {
 }
 
 fn add_firmware(args: &mut Args, firmware: &Firmware, variables: &Path) {
-    if let Firmware::Ovmf { code, .. } = firmware {
+    if let Firmware::Uefi { code, http_only, .. } = firmware {
+        if *http_only {
+            // OvmfPkg/RUNTIME_CONFIG.md
+            args.add("-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=no");
+            args.add("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=no");
+        }
         args.add(
             "-drive",
             format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escaped(code)),

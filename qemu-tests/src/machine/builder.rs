@@ -1,7 +1,9 @@
 //! Owns describing a machine and making its files. Running it is the machine's own business.
 
 use super::args::{Drive, Paths};
-use super::spec::{DirectBoot, DiskSpec, Firmware, Forward, HostService, Memory, NicSpec, Spec};
+use super::spec::{
+    Arch, DirectBoot, DiskSpec, Firmware, Forward, HostService, Memory, NicSpec, Spec,
+};
 use super::{Machine, saved};
 use crate::process::run_tool;
 use crate::switch::{Plug, Switch};
@@ -10,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Code and variables of OVMF where Debian's package `ovmf` puts them.
+/// Code and variables of UEFI where Debian's packages `ovmf` and `qemu-efi-aarch64` put them.
 const OVMF: (&str, &str) = ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd");
+const AAVMF: (&str, &str) = ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd");
 
 /// A machine that is being described.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ impl Builder {
     pub(crate) fn new(workspace: Arc<Workspace>, name: &str) -> Self {
         let spec = Spec {
             name: name.to_owned(),
+            arch: Arch::X86_64,
             firmware: Firmware::Bios,
             memory_mib: 512,
             cpus: 1,
@@ -49,9 +53,26 @@ impl Builder {
 
     /// Starts by UEFI firmware with variables of its own.
     #[must_use]
-    pub fn uefi(mut self) -> Self {
-        let (code, variables) = OVMF;
-        self.spec.firmware = Firmware::Ovmf { code: code.into(), variables: variables.into() };
+    pub fn uefi(self) -> Self {
+        self.firmware(OVMF, false)
+    }
+
+    /// Starts by UEFI firmware that boots by HTTP and not by PXE.
+    #[must_use]
+    pub fn uefi_http(self) -> Self {
+        self.firmware(OVMF, true)
+    }
+
+    /// Is an ARM machine without a screen, started by UEFI firmware.
+    #[must_use]
+    pub fn arm64(mut self) -> Self {
+        self.spec.arch = Arch::Aarch64;
+        self.firmware(AAVMF, false)
+    }
+
+    fn firmware(mut self, (code, variables): (&str, &str), http_only: bool) -> Self {
+        self.spec.firmware =
+            Firmware::Uefi { code: code.into(), variables: variables.into(), http_only };
         self
     }
 
@@ -147,7 +168,7 @@ impl Builder {
 
     fn make_files(&self, folder: &Path) -> Result<Paths> {
         let variables = folder.join("variables.fd");
-        if let Firmware::Ovmf { variables: template, .. } = &self.spec.firmware {
+        if let Firmware::Uefi { variables: template, .. } = &self.spec.firmware {
             std::fs::copy(template, &variables)
                 .with_context(|| format!("cannot copy {}", template.display()))?;
         }

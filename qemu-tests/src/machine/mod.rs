@@ -192,7 +192,7 @@ impl Machine {
         self.starts += 1;
         let log = self.folder.join(format!("qemu{}.log", self.starts));
         let args = render_args(&self.spec, &self.paths, accelerator()?, incoming);
-        let process = Arc::new(Process::start("qemu-system-x86_64", &args, &log)?);
+        let process = Arc::new(Process::start(args::program(self.spec.arch), &args, &log)?);
         let qmp = Qmp::open(accept(&qmp, &process, &log).await?).await?;
         let debug = accept(&debug, &process, &log).await?;
         let console = Console::new(Arc::clone(&process), debug);

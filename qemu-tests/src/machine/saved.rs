@@ -104,7 +104,7 @@ impl Machine {
     fn move_files(&self, folder: &Path) -> Result<Spec> {
         let mut spec = Spec { memory: Memory::Saved(folder.join(MEMORY)), ..self.spec.clone() };
         rename(&self.paths.memory, &folder.join(MEMORY))?;
-        if let Firmware::Ovmf { variables, .. } = &mut spec.firmware {
+        if let Firmware::Uefi { variables, .. } = &mut spec.firmware {
             *variables = folder.join("variables.fd");
             rename(&self.paths.variables, variables)?;
         }

@@ -3,17 +3,29 @@
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// What the machine's processor understands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Arch {
+    /// A PC (q35).
+    #[default]
+    X86_64,
+    /// QEMU's own board `virt`; always emulated.
+    Aarch64,
+}
+
 /// What starts when the machine gets power.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Firmware {
     /// SeaBIOS.
     Bios,
     /// UEFI; a copy of `variables` becomes the machine's own.
-    Ovmf {
+    Uefi {
         /// The firmware's code.
         code: PathBuf,
         /// The variables it starts with.
         variables: PathBuf,
+        /// Whether it leaves PXE out, so that what is left of the network is HTTP boot.
+        http_only: bool,
     },
 }
 
@@ -133,6 +145,7 @@ pub(crate) enum Memory {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Spec {
     pub(crate) name: String,
+    pub(crate) arch: Arch,
     pub(crate) firmware: Firmware,
     pub(crate) memory_mib: u32,
     pub(crate) cpus: u32,
