@@ -9,6 +9,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("host", &["model"]),
     ("clusterducks-agent", &["host", "model"]),
+    ("panel", &["model"]),
     ("qemu-tests", &[]),
 ];
 
