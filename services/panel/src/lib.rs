@@ -1,7 +1,17 @@
 //! The control plane: what the fleet shall be, who may change it, and what each server is told. The web console and the JSON API
 //! are built over this crate; nothing here knows of HTML or of routes.
 //!
-//! A tour: [`noun`] has what the panel keeps records of, and [`access`] is the table of who may do what.
+//! A tour: [`noun`] has what the panel keeps records of, [`store`] keeps them (the only SQL), [`access`] is the table of who may
+//! do what, and [`operations`] are the only way in: each checks access, validates, changes the store in one transaction, and
+//! writes the audit log. [`desired`] renders what a server shall be from the store, and tells what a change would bring.
+//!
+//! Everything here blocks on the disk: an async caller runs it where blocking is allowed.
 
 pub mod access;
+pub mod desired;
 pub mod noun;
+pub mod operations;
+pub mod store;
+
+#[cfg(test)]
+mod testing;

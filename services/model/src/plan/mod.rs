@@ -11,6 +11,8 @@ mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Document,
     boot::{Boots, Wanted, exports},
@@ -20,7 +22,7 @@ use crate::{
 };
 
 /// What to do, and what can't be done by us.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// In the order in which they are applied.
     pub steps: Vec<Step>,
@@ -29,7 +31,7 @@ pub struct Plan {
 }
 
 /// A resource that waits for something outside the agent's power, or for a job of its own.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
     /// Which.
     pub resource: Resource,

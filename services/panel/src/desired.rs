@@ -1,0 +1,202 @@
+//! What a server shall be: rendered from the store, as the document that its agent takes. Rendering is pure over what
+//! was read of the site; the generation number rises only when the bytes change.
+
+use std::collections::BTreeSet;
+
+use model::{
+    Document,
+    boot::Boots,
+    desired::{Desired, Dhcp},
+    name::{Mark, NetworkName},
+    observed::Observed,
+    plan::{Plan, plan},
+    step::Step,
+    validate::{Fault, validate},
+    wire::Status,
+};
+
+use crate::{
+    noun::{
+        Device, Group, Id, Menu, Network, Place, Server, ServerInterface, Stored, Subnet, Vdisk,
+        Volume,
+    },
+    store::{Error, Tx},
+};
+
+/// All of a network that its servers' documents are made of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Site {
+    /// Subnets.
+    pub subnets: Vec<Subnet>,
+    /// Volumes.
+    pub volumes: Vec<Volume>,
+    /// Groups.
+    pub groups: Vec<Group>,
+    /// vDisks.
+    pub vdisks: Vec<Vdisk>,
+    /// Menus.
+    pub menus: Vec<Menu>,
+    /// Devices.
+    pub devices: Vec<Device>,
+}
+
+fn values<T>(stored: Vec<Stored<T>>) -> Vec<T> {
+    stored.into_iter().map(|stored| stored.value).collect()
+}
+
+impl Site {
+    /// Reads a network.
+    pub(crate) fn read(tx: Tx<'_>, network: Id<Network>) -> Result<Self, Error> {
+        let at = Place::Network(network);
+        Ok(Self {
+            subnets: values(tx.all(at)?),
+            volumes: values(tx.all(at)?),
+            groups: values(tx.all(at)?),
+            vdisks: values(tx.all(at)?),
+            menus: values(tx.all(at)?),
+            devices: values(tx.all(at)?),
+        })
+    }
+}
+
+/// The document of one server of a site. A server is given what it can hold: volumes of its pools, groups of these volumes, its
+/// own vDisks, and the devices of its subnets that need nothing else. The generation number is left at 0.
+pub fn render(site: &Site, server: &Server, destroy: Vec<Mark>) -> Desired {
+    let pools: BTreeSet<_> = server.pools.iter().map(|pool| &pool.name).collect();
+    let stores = server.role.stores();
+    let volumes = site.volumes.iter().filter(|volume| stores && pools.contains(&volume.pool));
+    let volumes: Vec<Volume> = volumes.cloned().collect();
+    let held: BTreeSet<_> = volumes.iter().map(|volume| &volume.name).collect();
+    let groups: Vec<Group> =
+        site.groups.iter().filter(|group| held.contains(&group.volume)).cloned().collect();
+    let vdisks: Vec<_> = site
+        .vdisks
+        .iter()
+        .filter(|vdisk| stores && vdisk.server == server.name)
+        .map(|vdisk| model::desired::Vdisk {
+            name: vdisk.name.clone(),
+            pool: vdisk.pool.clone(),
+            size_bytes: vdisk.size_bytes,
+        })
+        .collect();
+    let networks = networks(site, server);
+    let subnets: BTreeSet<&NetworkName> = networks.iter().map(|network| &network.name).collect();
+    let images: BTreeSet<_> = groups.iter().map(|group| &group.name).collect();
+    let disks: BTreeSet<_> = vdisks.iter().map(|vdisk| &vdisk.name).collect();
+    let servable = |device: &&Device| {
+        subnets.contains(&device.network)
+            && images.contains(&device.group)
+            && device.vdisks.iter().all(|used| disks.contains(&used.vdisk))
+    };
+    let devices = site.devices.iter().filter(servable).cloned().collect();
+    Desired {
+        generation: 0,
+        server: Some(server.name.clone()),
+        management: server.management.clone(),
+        pools: server.pools.clone(),
+        networks,
+        volumes,
+        groups,
+        vdisks,
+        menus: site.menus.clone(),
+        devices,
+        destroy,
+    }
+}
+
+/// Only the primary gives out addresses: two DHCP servers that know nothing of each other would give one address twice.
+fn networks(site: &Site, server: &Server) -> Vec<model::desired::Network> {
+    let at = |interface: &ServerInterface| {
+        let subnet = site.subnets.iter().find(|subnet| subnet.name == interface.subnet)?;
+        let address = ipnet::Ipv4Net::new_assert(interface.address, subnet.subnet.prefix_len());
+        Some(model::desired::Network {
+            name: subnet.name.clone(),
+            interface: interface.interface.clone(),
+            address,
+            gateway: subnet.gateway,
+            dns: subnet.dns.clone(),
+            domain: subnet.domain.clone(),
+            dhcp: if server.primary { subnet.dhcp.clone() } else { Dhcp::Off },
+        })
+    };
+    server.interfaces.iter().filter_map(at).collect()
+}
+
+/// What became of a server's document.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Published {
+    /// It says what it said before.
+    Unchanged,
+    /// It has a new generation number.
+    Changed {
+        /// The number.
+        generation: u64,
+    },
+    /// The server would refuse it, so that the one before it stays. The operations' checks missed something.
+    Faulty {
+        /// Why.
+        faults: Vec<Fault>,
+    },
+}
+
+/// Renders a server's document and keeps it, when it says something new.
+pub(crate) fn publish(tx: Tx<'_>, id: Id<Server>, now_ms: u64) -> Result<Published, Error> {
+    let Some(server) = tx.get(id)? else { return Ok(Published::Unchanged) };
+    let mut desired = rendered(tx, &server)?;
+    tx.mark_fresh(id)?;
+    let faults = validate(&desired);
+    if !faults.is_empty() {
+        return Ok(Published::Faulty { faults });
+    }
+    let before = tx.document(id)?;
+    if let Some(before) = &before {
+        desired.generation = before.generation;
+        if serde_json::to_string(&desired).map_err(Error::Json)? == before.body {
+            return Ok(Published::Unchanged);
+        }
+    }
+    // A panel that was restored from a backup may know less than its servers: an agent refuses a number below its own as late.
+    let seen = before.map_or(0, |before| {
+        before.generation.max(before.status.map_or(0, |status| status.generation))
+    });
+    desired.generation = seen + 1;
+    let body = serde_json::to_string(&desired).map_err(Error::Json)?;
+    tx.keep_document(id, desired.generation, &body, now_ms)?;
+    Ok(Published::Changed { generation: desired.generation })
+}
+
+/// A server's document as the store has it in this transaction.
+pub(crate) fn rendered(tx: Tx<'_>, server: &Stored<Server>) -> Result<Desired, Error> {
+    let site = match server.place {
+        Place::Network(network) => Site::read(tx, network)?,
+        Place::Panel | Place::Organization(_) => Site::default(),
+    };
+    Ok(render(&site, &server.value, tx.destroys(server.id)?))
+}
+
+/// What a server would do for a document that it would not do for the one it has. What it showed of itself lacks its DHCP server,
+/// which is taken to be as the document before wants it, and the boots that run with their exports, which are left out of both.
+pub fn about_to_change(before: &Desired, after: &Desired, status: &Status) -> Plan {
+    let mut observed = Observed {
+        links: status.links.clone(),
+        disks: status.disks.clone(),
+        pools: status.pools.clone(),
+        datasets: status.datasets.clone(),
+        boot_files: status.boot_files.clone(),
+        imports: status.imports.clone(),
+        ..Observed::default()
+    };
+    let boots = Boots::default();
+    let known = plan(&Document::new(before.clone()), &boots, &observed);
+    observed.dhcp = known.steps.iter().find_map(|step| match step {
+        Step::ConfigureDhcp(config) => Some(config.clone()),
+        _ => None,
+    });
+    let mut next = plan(&Document::new(after.clone()), &boots, &observed);
+    next.steps.retain(|step| !known.steps.contains(step));
+    next.waiting.retain(|waiting| !known.waiting.contains(waiting));
+    next
+}
+
+#[cfg(test)]
+mod tests;

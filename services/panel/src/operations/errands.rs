@@ -1,0 +1,207 @@
+//! Codes by which servers join, and jobs.
+
+use super::{Actor, Error, Panel, invalid};
+use crate::{
+    access::Verb,
+    noun::{Id, Network, Noun, Place, Server},
+    store::{Digest, FieldError, Job, JobState, JoinCode},
+};
+
+/// The longest that a join code is good: a week, for a box that is sent to a site by post.
+const LONGEST_MS: u64 = 7 * 24 * 3600 * 1000;
+
+impl Panel {
+    /// Makes a code by which one server may join a network, or take the place of one of its servers.
+    ///
+    /// # Errors
+    /// The actor may not make servers there; it would be good for longer than a week.
+    pub fn make_join_code(
+        &self,
+        actor: Actor,
+        network: Id<Network>,
+        server: Option<Id<Server>>,
+        digest: Digest,
+        lasts_ms: u64,
+        confirm: bool,
+    ) -> Result<JoinCode, Error> {
+        self.write(actor, |work| {
+            work.allow(Verb::Create, Noun::Server, network.place())?;
+            if let Some(server) = server
+                && work.seen(server)?.place != network.place()
+            {
+                return Err(Error::NotFound { noun: Noun::Server });
+            }
+            let mut faults = Vec::new();
+            if lasts_ms == 0 || lasts_ms > LONGEST_MS {
+                faults.push(FieldError::new("lasts_ms", "a code is good for a week at the most"));
+            }
+            invalid(faults)?;
+            let mut code = JoinCode {
+                id: 0,
+                network,
+                server,
+                created_ms: work.now_ms,
+                expires_ms: work.now_ms.saturating_add(lasts_ms),
+                used_ms: None,
+                confirm,
+            };
+            code.id = work.tx.insert_join_code(&code, digest)?;
+            Ok(code)
+        })
+    }
+
+    /// Uses a join code; nothing when there is none, when it is late, and when it was used. It works once.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn use_join_code(&self, digest: Digest) -> Result<Option<JoinCode>, Error> {
+        let now_ms = (self.clock)();
+        self.store.write(|tx| Ok(tx.use_join_code(digest, now_ms)?))
+    }
+
+    /// The join codes of a network, the newest first.
+    ///
+    /// # Errors
+    /// The actor may not make servers there.
+    pub fn join_codes(&self, actor: Actor, network: Id<Network>) -> Result<Vec<JoinCode>, Error> {
+        self.read(actor, |work| {
+            work.allow(Verb::Create, Noun::Server, network.place())?;
+            Ok(work.tx.join_codes(network)?)
+        })
+    }
+
+    /// Takes a join code back; false when there is none.
+    ///
+    /// # Errors
+    /// The actor may not make servers there.
+    pub fn delete_join_code(
+        &self,
+        actor: Actor,
+        network: Id<Network>,
+        id: i64,
+    ) -> Result<bool, Error> {
+        self.write(actor, |work| {
+            work.allow(Verb::Create, Noun::Server, network.place())?;
+            Ok(work.tx.delete_join_code(network, id)?)
+        })
+    }
+
+    /// Begins a job of an operation that the actor may do.
+    ///
+    /// # Errors
+    /// The actor may not change servers there.
+    pub fn begin_job(
+        &self,
+        actor: Actor,
+        network: Option<Id<Network>>,
+        server: Option<Id<Server>>,
+        kind: &str,
+    ) -> Result<Job, Error> {
+        self.write(actor, |work| {
+            let place = network.map_or(Place::Panel, Id::place);
+            work.allow(Verb::Change, Noun::Server, place)?;
+            let mut job = Job {
+                id: 0,
+                network,
+                server,
+                asked_by: work.who.name.clone(),
+                kind: kind.to_owned(),
+                state: JobState::Running,
+                detail: String::new(),
+                done: 0,
+                total: None,
+                created_ms: work.now_ms,
+                ended_ms: None,
+            };
+            job.id = work.tx.insert_job(&job)?;
+            Ok(job)
+        })
+    }
+
+    /// Notes how far a job is; false when it has ended meanwhile, so that its worker stops.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn advance_job(&self, job: &Job) -> Result<bool, Error> {
+        self.store.write(|tx| Ok(tx.update_job(&Job { ended_ms: None, ..job.clone() })?))
+    }
+
+    /// Ends a job; false when it has ended before.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn end_job(&self, job: &Job, state: JobState, detail: &str) -> Result<bool, Error> {
+        let ended_ms = Some((self.clock)());
+        let job = Job { state, detail: detail.to_owned(), ended_ms, ..job.clone() };
+        self.store.write(|tx| Ok(tx.update_job(&job)?))
+    }
+
+    /// Stops a job; false when it has ended before.
+    ///
+    /// # Errors
+    /// There is none, or the actor may not change servers there.
+    pub fn cancel_job(&self, actor: Actor, id: i64) -> Result<bool, Error> {
+        self.write(actor, |work| {
+            let job = work.tx.job(id)?.ok_or(Error::NotFound { noun: Noun::Server })?;
+            let place = job.network.map_or(Place::Panel, Id::place);
+            work.allow(Verb::Change, Noun::Server, place)?;
+            let ended_ms = Some(work.now_ms);
+            Ok(work.tx.update_job(&Job { state: JobState::Cancelled, ended_ms, ..job })?)
+        })
+    }
+
+    /// The newest jobs of a network, or of the whole panel; those that run first.
+    ///
+    /// # Errors
+    /// The actor may not see the network, or is no superadmin.
+    pub fn jobs(&self, actor: Actor, network: Option<Id<Network>>) -> Result<Vec<Job>, Error> {
+        self.read(actor, |work| {
+            work.allow(Verb::Read, Noun::Server, network.map_or(Place::Panel, Id::place))?;
+            Ok(work.tx.jobs(network, 200)?)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ROOT, fields, rig};
+
+    #[test]
+    fn a_join_code_works_once_and_in_time() {
+        let rig = rig();
+        let make = |byte, lasts| {
+            rig.panel.make_join_code(ROOT, rig.network, None, Digest([byte; 32]), lasts, true)
+        };
+        let code = make(1, 60_000).unwrap();
+        make(2, 1).unwrap();
+        assert_eq!(fields(make(3, LONGEST_MS + 1)), ["lasts_ms"]);
+        let used = rig.panel.use_join_code(Digest([1; 32])).unwrap().unwrap();
+        assert_eq!((used.id, used.network, used.confirm), (code.id, rig.network, true));
+        assert_eq!(rig.panel.use_join_code(Digest([1; 32])).unwrap(), None, "replayed");
+        assert_eq!(rig.panel.use_join_code(Digest([2; 32])).unwrap(), None, "late");
+        assert_eq!(rig.panel.use_join_code(Digest([9; 32])).unwrap(), None, "wrong");
+        assert_eq!(rig.panel.join_codes(ROOT, rig.network).unwrap().len(), 2);
+        assert!(rig.panel.delete_join_code(ROOT, rig.network, code.id).unwrap());
+        let technician = rig.user("tina", "member", Some("technician"));
+        let refused = rig.panel.join_codes(technician, rig.network);
+        assert!(matches!(refused, Err(Error::Forbidden { .. })));
+    }
+
+    #[test]
+    fn a_job_ends_once_and_runs_until_then() {
+        let rig = rig();
+        let admin = rig.user("anna", "member", Some("admin"));
+        let mut job = rig.panel.begin_job(admin, Some(rig.network), None, "import").unwrap();
+        (job.done, job.total) = (5, Some(10));
+        assert!(rig.panel.advance_job(&job).unwrap());
+        assert_eq!(rig.panel.jobs(admin, Some(rig.network)).unwrap(), [job.clone()]);
+        assert!(rig.panel.cancel_job(admin, job.id).unwrap());
+        assert!(!rig.panel.advance_job(&job).unwrap(), "its worker stops");
+        assert!(!rig.panel.end_job(&job, JobState::Done, "").unwrap());
+        let kept = rig.panel.jobs(ROOT, None).unwrap();
+        assert_eq!((kept[0].state, kept[0].asked_by.as_str()), (JobState::Cancelled, "anna"));
+        let refused = rig.panel.jobs(admin, None);
+        assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
+    }
+}

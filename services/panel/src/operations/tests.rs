@@ -1,0 +1,495 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    access::Role,
+    noun::{Device, Group, Menu, Network, Organization, Server, Subnet, Tunnel, Vdisk, Volume},
+    testing::{ROOT, Rig, device, faults, fields, rig, value},
+};
+
+#[test]
+fn a_record_comes_back_as_it_was_kept() {
+    let rig = rig();
+    let sent: Device = value(
+        json!({ "name": "pc-10", "macs": ["52:54:00:00:02:02", "52:54:00:00:02:01"],
+        "network": "lab", "address": "10.77.0.10", "group": "lab", "boot_mode": "overlay", "test": true,
+        "pinned": 2, "menu": "main", "on_failure": "shell", "vdisks": [
+            { "vdisk": "home-01", "use": "upper" }, { "vdisk": "data-01", "use": "mount", "path": "/srv/data" }] }),
+    );
+    let kept = rig.add(sent.clone());
+    assert_eq!(kept.value, sent);
+    let mut next = sent.clone();
+    next.macs.reverse();
+    next.vdisks.pop();
+    next.pinned = None;
+    let kept = rig.panel.change(ROOT, kept.id, kept.version, next.clone()).unwrap();
+    assert_eq!((kept.value, kept.version), (next, 2));
+}
+
+#[test]
+fn a_subnet_and_a_server_come_back_as_they_were_kept() {
+    let rig = rig();
+    let subnet: Subnet =
+        value(json!({ "name": "wide", "subnet": "10.78.0.0/16", "dhcp": { "mode": "proxy" } }));
+    let kept = rig.panel.create(ROOT, rig.at(), subnet.clone()).unwrap();
+    assert_eq!(kept.value, subnet);
+    let mut server = rig.server.value.clone();
+    server.management = Some(value(json!({ "interface": { "path": "pci-0000:00:03.0" },
+        "address": "192.0.2.5/24", "gateway": "192.0.2.1" })));
+    server
+        .interfaces
+        .push(value(json!({ "subnet": "wide", "interface": { "path": "pci-0000:00:04.0" },
+        "address": "10.78.0.1" })));
+    let kept = rig.panel.change(ROOT, rig.server.id, 1, server.clone()).unwrap();
+    assert_eq!(kept.value, server);
+}
+
+#[test]
+fn a_stale_change_is_refused_and_told_what_is_there_now() {
+    let rig = rig();
+    let device = rig.add(device(10));
+    let mut mine = device.value.clone();
+    mine.test = true;
+    rig.panel.change(ROOT, device.id, 1, mine.clone()).unwrap();
+    let late = rig.panel.change(ROOT, device.id, 1, device.value.clone());
+    let Err(Error::Conflict { version: 2, current, .. }) = late else { panic!("{late:?}") };
+    assert_eq!(serde_json::from_value::<Device>(current).unwrap(), mine);
+    let late = rig.panel.delete(ROOT, device.id, 1, Data::Keep);
+    assert!(matches!(late, Err(Error::Conflict { version: 2, .. })));
+}
+
+#[test]
+fn what_something_hangs_on_is_not_deleted() {
+    let rig = rig();
+    let one = rig.add(device(10));
+    let refused = rig.panel.delete(ROOT, rig.group.id, 1, Data::Keep);
+    let Err(Error::InUse { dependents, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(
+        dependents,
+        [Dependent { noun: Noun::Device, id: one.id.number(), name: "pc-10".into() }]
+    );
+    assert_eq!(rig.panel.dependents(ROOT, rig.group.id).unwrap(), dependents);
+    let network = rig.panel.dependents(ROOT, rig.network).unwrap();
+    assert_eq!(network.len(), 8, "{network:?}");
+    rig.panel.delete(ROOT, one.id, 1, Data::Keep).unwrap();
+    rig.panel.delete(ROOT, rig.group.id, 1, Data::Keep).unwrap();
+}
+
+#[test]
+fn every_fault_is_told_at_its_field() {
+    let rig = rig();
+    rig.add(device(10));
+    let bad = |change: serde_json::Value| {
+        let mut json = serde_json::to_value(device(11)).unwrap();
+        json.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let device: Device = value(json);
+        fields(rig.panel.create(ROOT, rig.at(), device))
+    };
+    assert_eq!(bad(json!({ "name": "pc-10" })), ["name"]);
+    assert_eq!(bad(json!({ "macs": ["52:54:00:00:01:0a"] })), ["macs"]);
+    assert_eq!(bad(json!({ "macs": [] })), ["macs"]);
+    assert_eq!(bad(json!({ "address": "10.77.0.10" })), ["address"]);
+    assert_eq!(bad(json!({ "address": "10.77.1.10" })), ["address"]);
+    assert_eq!(bad(json!({ "address": "10.77.0.255" })), ["address"]);
+    assert_eq!(bad(json!({ "address": "10.77.0.1" })), ["address"], "the server's");
+    assert_eq!(bad(json!({ "address": "10.77.0.254" })), ["address"], "the gateway's");
+    assert_eq!(bad(json!({ "address": "10.77.0.210" })), ["address"], "of the range");
+    assert_eq!(
+        bad(json!({ "network": "x", "group": "y", "menu": "z" })),
+        ["network", "group", "menu"]
+    );
+    assert_eq!(bad(json!({ "pinned": 3 })), ["pinned"]);
+    assert_eq!(bad(json!({ "vdisks": [{ "vdisk": "x", "use": "upper" }] })), ["vdisks[0].vdisk"]);
+    let persistent =
+        json!({ "boot_mode": "persistent", "vdisks": [{ "vdisk": "home-01", "use": "upper" }] });
+    assert_eq!(bad(persistent), ["vdisks[0].use"]);
+}
+
+#[test]
+fn an_address_is_refused_that_stands_in_another_network_on_the_same_wire() {
+    let rig = rig();
+    rig.add(device(10));
+    let south = rig
+        .panel
+        .create::<Network>(ROOT, rig.home(), value(json!({ "name": "south" })))
+        .unwrap()
+        .id
+        .place();
+    let subnet = |lan: Option<&str>, name: &str| -> Subnet {
+        value(json!({ "name": name, "subnet": "10.77.0.0/25", "lan": lan }))
+    };
+    let same = rig.panel.create(ROOT, south, subnet(Some("north"), "lab")).unwrap();
+    rig.panel
+        .create(
+            ROOT,
+            south,
+            value::<Volume>(json!({ "name": "v", "pool": "tank", "size_bytes": 1 << 20 })),
+        )
+        .unwrap();
+    let group: Group =
+        value(json!({ "name": "lab", "volume": "v", "generations": [1], "production": 1 }));
+    rig.panel.create(ROOT, south, group).unwrap();
+    let told = faults(rig.panel.create(ROOT, south, device(10)));
+    assert_eq!(told[0].message, "the device pc-10 of network north has 10.77.0.10");
+    // Free here is what is free on the wire: .1 is the other network's server.
+    let free = rig.panel.next_free_address(ROOT, same.id).unwrap();
+    assert_eq!(free.unwrap().to_string(), "10.77.0.2");
+    rig.panel.change(ROOT, same.id, 1, subnet(None, "lab")).unwrap();
+    rig.panel.create(ROOT, south, device(10)).unwrap();
+    let told = faults(rig.panel.change(ROOT, same.id, 2, subnet(Some("north"), "lab")));
+    assert_eq!(
+        told[0].message,
+        "on this LAN 10.77.0.10 would stand twice: pc-10 of north, pc-10 of south"
+    );
+}
+
+#[test]
+fn a_change_of_a_subnet_keeps_what_it_holds() {
+    let rig = rig();
+    rig.add(device(100));
+    let with = |key: &str, to: serde_json::Value| {
+        let mut subnet = serde_json::to_value(&rig.subnet.value).unwrap();
+        subnet[key] = to;
+        rig.panel.change(ROOT, rig.subnet.id, 1, value::<Subnet>(subnet))
+    };
+    let range =
+        |first: &str| json!({ "mode": "authoritative", "first": first, "last": "10.77.0.250" });
+    assert_eq!(fields(with("dhcp", range("10.77.0.90"))), ["dhcp"]);
+    assert_eq!(fields(with("dhcp", range("10.77.1.90"))), ["dhcp"]);
+    assert_eq!(fields(with("gateway", json!("10.77.0.100"))), ["gateway"]);
+    assert_eq!(fields(with("gateway", json!("10.78.0.100"))), ["gateway"]);
+    assert_eq!(fields(with("subnet", json!("10.77.0.1/24"))), ["subnet"]);
+    with("dhcp", range("10.77.0.101")).unwrap();
+    let overlapping: Subnet = value(json!({ "name": "more", "subnet": "10.77.0.128/25" }));
+    assert_eq!(fields(rig.panel.create(ROOT, rig.at(), overlapping)), ["subnet"]);
+}
+
+#[test]
+fn a_server_is_checked_as_its_agent_would() {
+    let rig = rig();
+    let with = |key: &str, to: serde_json::Value| {
+        let mut server = serde_json::to_value(&rig.server.value).unwrap();
+        server[key] = to;
+        fields(rig.panel.change(ROOT, rig.server.id, 1, value::<Server>(server)))
+    };
+    assert_eq!(
+        with(
+            "pools",
+            json!([{ "name": "tank", "layout": "raidz1", "disks": [{ "serial": "A" }] }])
+        ),
+        ["pools[0].disks"]
+    );
+    let interface = |subnet: &str, address: &str| json!([{ "subnet": subnet, "interface": { "mac": "52:54:00:00:00:01" }, "address": address }]);
+    assert_eq!(with("interfaces", interface("x", "10.77.0.1")), ["interfaces[0].subnet"]);
+    assert_eq!(with("interfaces", interface("lab", "10.78.0.1")), ["interfaces[0].address"]);
+    assert_eq!(with("interfaces", interface("lab", "10.77.0.201")), ["interfaces[0].dhcp"]);
+    rig.add(device(10));
+    assert_eq!(with("interfaces", interface("lab", "10.77.0.10")), ["interfaces[0].address"]);
+    let other: Server = value(json!({ "name": "agent-2", "role": "storage", "primary": true }));
+    assert_eq!(fields(rig.panel.create(ROOT, rig.at(), other)), ["primary"]);
+    // vDisks lie in the pool.
+    let mut bare = rig.server.value.clone();
+    bare.pools.clear();
+    assert_eq!(fields(rig.panel.change(ROOT, rig.server.id, 1, bare)), ["pools", "pools"]);
+}
+
+#[test]
+fn what_would_lose_data_by_a_new_name_keeps_its_name() {
+    let rig = rig();
+    let id = rig.panel.store.read(|tx| tx.find::<Vdisk>(rig.at(), "home-01")).unwrap().unwrap();
+    let vdisk = rig.panel.get(ROOT, id).unwrap();
+    let mut other = vdisk.value.clone();
+    other.name = "home-02".parse().unwrap();
+    other.size_bytes -= 1 << 20;
+    assert_eq!(fields(rig.panel.change(ROOT, id, 1, other)), ["name", "size_bytes"]);
+    let mut group = rig.group.value.clone();
+    group.name = "other".parse().unwrap();
+    assert_eq!(fields(rig.panel.change(ROOT, rig.group.id, 1, group)), ["name"]);
+    let mut pinned = device(10);
+    pinned.pinned = Some(2);
+    rig.add(pinned);
+    let mut group = rig.group.value.clone();
+    group.generations = vec![1];
+    group.test = None;
+    assert_eq!(fields(rig.panel.change(ROOT, rig.group.id, 1, group)), ["generations"]);
+}
+
+#[test]
+fn the_log_has_who_what_before_and_after() {
+    let rig = rig();
+    let technician = rig.user("tina", "member", Some("technician"));
+    let kept = rig.panel.create(technician, rig.at(), device(10)).unwrap();
+    let mut next = kept.value.clone();
+    next.test = true;
+    rig.panel.change(technician, kept.id, 1, next.clone()).unwrap();
+    rig.panel.delete(technician, kept.id, 2, Data::Keep).unwrap();
+    let query = EntryQuery { noun: Some(Noun::Device), ..EntryQuery::default() };
+    let entries = rig.panel.audit(ROOT, &query).unwrap().rows;
+    let verbs: Vec<_> = entries.iter().map(|entry| entry.verb).collect();
+    assert_eq!(verbs, [Verb::Delete, Verb::Change, Verb::Create]);
+    assert!(entries.iter().all(|entry| entry.actor == "tina" && entry.object == "pc-10"));
+    assert_eq!(entries[1].before, Some(serde_json::to_value(&kept.value).unwrap()));
+    assert_eq!(entries[1].after, Some(serde_json::to_value(&next).unwrap()));
+    assert_eq!((&entries[0].after, &entries[2].before), (&None, &None));
+    let admin = rig.user("anna", "member", Some("admin"));
+    assert_eq!(rig.panel.audit(technician, &query).unwrap().rows.len(), 0);
+    assert_eq!(rig.panel.audit(admin, &query).unwrap().rows.len(), 3);
+    let mut paged = EntryQuery { limit: Some(2), ..query };
+    paged.cursor = rig.panel.audit(admin, &paged).unwrap().next;
+    assert_eq!(rig.panel.audit(admin, &paged).unwrap().rows.len(), 1);
+}
+
+#[test]
+fn a_refused_change_leaves_no_trace() {
+    let rig = rig();
+    let before = rig.panel.audit(ROOT, &EntryQuery::default()).unwrap();
+    let mut bad = device(10);
+    bad.address = "10.99.0.1".parse().unwrap();
+    faults(rig.panel.create(ROOT, rig.at(), bad));
+    assert_eq!(rig.panel.audit(ROOT, &EntryQuery::default()).unwrap(), before);
+    assert_eq!(rig.panel.count::<Device>(ROOT, &ListQuery::default()).unwrap(), 0);
+}
+
+#[test]
+fn limits_of_an_organization_hold() {
+    let rig = rig();
+    let mut organization = rig.panel.get(ROOT, rig.organization).unwrap();
+    organization.value.most_devices = Some(1);
+    organization.value.most_networks = Some(1);
+    rig.panel.change(ROOT, rig.organization, 1, organization.value).unwrap();
+    rig.add(device(10));
+    assert_eq!(fields(rig.panel.create(ROOT, rig.at(), device(11))), ["name"]);
+    let network: Network = value(json!({ "name": "south" }));
+    assert_eq!(fields(rig.panel.create(ROOT, rig.home(), network)), ["name"]);
+}
+
+#[test]
+fn nobody_makes_himself_more_than_he_is() {
+    let rig = rig();
+    let admin = rig.user("olga", "organization-admin", None);
+    let Actor::User(id) = admin else { unreachable!() };
+    let mut olga = rig.panel.get(admin, id).unwrap();
+    olga.value.standing = Standing::Superadmin;
+    assert_eq!(fields(rig.panel.change(admin, id, olga.version, olga.value)), ["standing"]);
+    let Actor::User(root) = rig.user("root", "superadmin", None) else { unreachable!() };
+    let mut user = rig.panel.get(admin, root).unwrap();
+    user.value.disabled = true;
+    assert!(
+        fields(rig.panel.change(admin, root, 1, user.value.clone()))
+            .contains(&"standing".to_owned())
+    );
+    assert_eq!(fields(rig.panel.delete(admin, root, 1, Data::Keep)), ["standing"]);
+    assert_eq!(fields(rig.panel.change(ROOT, root, 1, user.value)), ["standing"], "the last one");
+    let at_panel: User = value(json!({ "name": "x", "full_name": "x", "standing": "superadmin" }));
+    let refused = rig.panel.create(admin, Place::Panel, at_panel);
+    assert!(matches!(refused, Err(Error::NotFound { noun: Noun::User })), "{refused:?}");
+}
+
+#[test]
+fn a_user_who_is_disabled_or_gone_is_signed_out_at_once() {
+    let rig = rig();
+    let actor = rig.user("vera", "member", Some("viewer"));
+    let Actor::User(id) = actor else { unreachable!() };
+    rig.panel.get(actor, rig.network).unwrap();
+    let mut user = rig.panel.get(ROOT, id).unwrap();
+    user.value.roles.clear();
+    let user = rig.panel.change(ROOT, id, 1, user.value).unwrap();
+    assert!(matches!(rig.panel.get(actor, rig.network), Err(Error::NotFound { .. })));
+    let mut value = user.value;
+    value.disabled = true;
+    rig.panel.change(ROOT, id, 2, value).unwrap();
+    assert!(matches!(rig.panel.get(actor, rig.network), Err(Error::SignedOut)));
+}
+
+/// One operation tried by somebody; what it did is taken back.
+fn outcome<T: Kind>(rig: &Rig, actor: Actor, id: Id<T>, parent: Place, fresh: &T) -> String {
+    let mut done = String::new();
+    let mut note = |letter: char, result: Result<(), Error>| match result {
+        Ok(()) | Err(Error::InUse { .. } | Error::Invalid(_)) => done.push(letter),
+        Err(Error::Forbidden { .. } | Error::NotFound { .. }) => {}
+        Err(other) => panic!("{} {actor:?}: {other:?}", T::NOUN),
+    };
+    note('r', rig.panel.get(actor, id).map(drop));
+    note('c', rig.panel.try_out(actor, |work| work.create(parent, fresh).map(drop)));
+    let stored = rig.panel.get(ROOT, id).unwrap();
+    note(
+        'h',
+        rig.panel.try_out(actor, |work| work.change(id, stored.version, &stored.value).map(drop)),
+    );
+    note('d', rig.panel.try_out(actor, |work| work.delete(id, stored.version, Data::Keep)));
+    let listed = rig.panel.list::<T>(actor, &ListQuery::default()).unwrap();
+    let sees = listed.rows.iter().any(|row| row.id == id);
+    assert_eq!(sees, done.contains('r'), "{}: the list and the page differ for {actor:?}", T::NOUN);
+    done
+}
+
+/// The same expectation as the table's own test, now of the operations as they are.
+#[test]
+fn every_operation_asks_the_table() {
+    let rig = rig();
+    let tunnel: Tunnel = value(json!({ "name": "t1", "host": "relay.example.org", "port": 22 }));
+    let tunnel = rig.panel.create(ROOT, Place::Panel, tunnel).unwrap();
+    rig.panel
+        .create::<User>(
+            ROOT,
+            Place::Panel,
+            value(json!({ "name": "root", "full_name": "R", "standing": "superadmin" })),
+        )
+        .unwrap();
+    let other: Organization = value(json!({ "name": "Elsewhere" }));
+    let elsewhere = Place::Organization(rig.panel.create(ROOT, Place::Panel, other).unwrap().id);
+    let stranger: User =
+        value(json!({ "name": "stranger", "full_name": "S", "standing": "organization-admin" }));
+    let stranger = Actor::User(rig.panel.create(ROOT, elsewhere, stranger).unwrap().id);
+    let Actor::User(user) = rig.user("someone", "member", None) else { unreachable!() };
+    let kept = rig.add(device(10));
+    let tx_find = |tx: Tx<'_>| -> Result<_, store::Error> {
+        let at = rig.at();
+        Ok((
+            tx.find::<Volume>(at, "debian")?.unwrap(),
+            tx.find::<Vdisk>(at, "home-01")?.unwrap(),
+            tx.find::<Menu>(at, "main")?.unwrap(),
+        ))
+    };
+    let (volume, vdisk, menu) = rig.panel.store.read(tx_find).unwrap();
+    let walk = |actor: Actor| -> Vec<String> {
+        let at = rig.at();
+        vec![
+            outcome::<Organization>(
+                &rig,
+                actor,
+                rig.organization,
+                Place::Panel,
+                &value(json!({ "name": "New" })),
+            ),
+            outcome::<User>(
+                &rig,
+                actor,
+                user,
+                rig.home(),
+                &value(json!({ "name": "new", "full_name": "N", "standing": "member" })),
+            ),
+            outcome::<Network>(
+                &rig,
+                actor,
+                rig.network,
+                rig.home(),
+                &value(json!({ "name": "new" })),
+            ),
+            outcome::<Subnet>(
+                &rig,
+                actor,
+                rig.subnet.id,
+                at,
+                &value(json!({ "name": "new", "subnet": "10.9.0.0/24" })),
+            ),
+            outcome::<Tunnel>(
+                &rig,
+                actor,
+                tunnel.id,
+                Place::Panel,
+                &value(json!({ "name": "new", "host": "h", "port": 22 })),
+            ),
+            outcome::<Server>(
+                &rig,
+                actor,
+                rig.server.id,
+                at,
+                &value(json!({ "name": "new", "role": "compute" })),
+            ),
+            outcome::<Volume>(
+                &rig,
+                actor,
+                volume,
+                at,
+                &value(json!({ "name": "new", "pool": "tank", "size_bytes": 1 << 20 })),
+            ),
+            outcome::<Group>(
+                &rig,
+                actor,
+                rig.group.id,
+                at,
+                &value(
+                    json!({ "name": "new", "volume": "debian", "generations": [1], "production": 1 }),
+                ),
+            ),
+            outcome::<Vdisk>(
+                &rig,
+                actor,
+                vdisk,
+                at,
+                &value(
+                    json!({ "name": "new", "server": "agent-1", "pool": "tank", "size_bytes": 1 << 20 }),
+                ),
+            ),
+            outcome::<Menu>(
+                &rig,
+                actor,
+                menu,
+                at,
+                &value(
+                    json!({ "name": "new", "title": "x", "entries": [{ "label": "x", "action": "image" }] }),
+                ),
+            ),
+            outcome::<Device>(&rig, actor, kept.id, at, &device(11)),
+        ]
+    };
+    // In the order of Noun::ALL: organization, user, network, subnet, tunnel, server, volume, group, vdisk, menu, device.
+    let all = "rchd";
+    for (actor, expected) in [
+        (stranger, ["", "", "", "", "r", "", "", "", "", "", ""]),
+        (rig.user("m", "member", None), ["r", "", "", "", "r", "", "", "", "", "", ""]),
+        (
+            rig.user("v", "member", Some("viewer")),
+            ["r", "", "r", "r", "r", "r", "r", "r", "r", "r", "r"],
+        ),
+        (
+            rig.user("t", "member", Some("technician")),
+            ["r", "", "r", "r", "r", "r", "r", "r", all, "r", all],
+        ),
+        (
+            rig.user("a", "member", Some("admin")),
+            ["r", "", "rh", all, "r", all, all, all, all, all, all],
+        ),
+        (
+            rig.user("o", "organization-admin", None),
+            ["r", all, all, all, "r", all, all, all, all, all, all],
+        ),
+        (rig.user("s", "superadmin", None), [all; 11]),
+    ] {
+        assert_eq!(walk(actor), expected, "{actor:?}");
+    }
+}
+
+#[test]
+fn devices_are_changed_together_or_not_at_all() {
+    let rig = rig();
+    let devices: Vec<_> = (10..15).map(|number| rig.add(device(number))).collect();
+    let ids: Vec<_> = devices.iter().map(|device| (device.id, device.version)).collect();
+    let patch = DevicePatch { test: Some(true), pinned: Some(2), ..DevicePatch::default() };
+    let changed = rig.panel.change_devices(ROOT, &ids, &patch).unwrap();
+    assert!(changed.iter().all(|device| device.value.test && device.value.pinned == Some(2)));
+    let patch = DevicePatch { menu: Some("none".parse().unwrap()), ..DevicePatch::default() };
+    let ids: Vec<_> = changed.iter().map(|device| (device.id, device.version)).collect();
+    let told = fields(rig.panel.change_devices(ROOT, &ids, &patch));
+    assert_eq!(told, ["pc-10.menu", "pc-11.menu", "pc-12.menu", "pc-13.menu", "pc-14.menu"]);
+    let mut late = ids.clone();
+    late[4].1 = 1;
+    let refused = rig.panel.delete_devices(ROOT, &late, Data::Keep);
+    assert!(matches!(refused, Err(Error::Conflict { .. })));
+    assert_eq!(rig.panel.count::<Device>(ROOT, &ListQuery::default()).unwrap(), 5);
+    rig.panel.delete_devices(ROOT, &ids, Data::Keep).unwrap();
+    assert_eq!(rig.panel.count::<Device>(ROOT, &ListQuery::default()).unwrap(), 0);
+}
+
+#[test]
+fn roles_name_networks_of_the_users_own_organization() {
+    let rig = rig();
+    let other: Organization = value(json!({ "name": "Elsewhere" }));
+    let elsewhere = Place::Organization(rig.panel.create(ROOT, Place::Panel, other).unwrap().id);
+    let user: User = value(json!({ "name": "x", "full_name": "X", "standing": "member",
+        "roles": [{ "network": "north", "role": "admin" }] }));
+    assert_eq!(fields(rig.panel.create(ROOT, elsewhere, user.clone())), ["roles"]);
+    let kept = rig.panel.create(ROOT, rig.home(), user).unwrap();
+    assert_eq!(kept.value.roles[0].role, Role::Admin);
+}

@@ -1,0 +1,215 @@
+//! One operation under way, inside its transaction: every record that is seen, made, changed or deleted passes here, and nothing
+//! else asks for access or writes the audit log.
+
+use super::{Data, Error, Kind};
+use crate::{
+    access::{Limit, Rank, Standing, Standings, Verb, least},
+    noun::{Id, Noun, Organization, Place, Stored},
+    store::{self, Entry, FieldError, Owner, Record, Scope, Tx},
+};
+
+/// An operation under way: its transaction, who asked, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    pub(crate) tx: Tx<'a>,
+    pub(crate) who: &'a Standings,
+    pub(crate) now_ms: u64,
+}
+
+impl Work<'_> {
+    /// Whether the actor may do this there. What they may not even see is not there for them.
+    pub(crate) fn allow(self, verb: Verb, noun: Noun, place: Place) -> Result<(), Error> {
+        let owner = match place {
+            Place::Network(network) => {
+                Some(self.tx.owner(network)?.ok_or(Error::NotFound { noun: Noun::Network })?)
+            }
+            Place::Panel | Place::Organization(_) => None,
+        };
+        if self.who.may(verb, noun, place, owner) {
+            return Ok(());
+        }
+        if self.who.may(Verb::Read, noun, place, owner) {
+            Err(Error::Forbidden { verb, noun })
+        } else {
+            Err(Error::NotFound { noun })
+        }
+    }
+
+    /// A record that the actor may see.
+    pub(crate) fn seen<T: Record>(self, id: Id<T>) -> Result<Stored<T>, Error> {
+        self.fetch(id, Verb::Read)
+    }
+
+    fn fetch<T: Record>(self, id: Id<T>, verb: Verb) -> Result<Stored<T>, Error> {
+        let stored = self.tx.get(id)?.ok_or(Error::NotFound { noun: T::NOUN })?;
+        self.allow(verb, T::NOUN, stored.place)?;
+        Ok(stored)
+    }
+
+    /// A record at the version that the actor knows.
+    fn fetch_at<T: Record>(self, id: Id<T>, verb: Verb, version: u64) -> Result<Stored<T>, Error> {
+        let stored = self.fetch(id, verb)?;
+        if stored.version != version {
+            let current = serde_json::to_value(&stored.value).map_err(store::Error::Json)?;
+            return Err(Error::Conflict { noun: T::NOUN, version: stored.version, current });
+        }
+        Ok(stored)
+    }
+
+    /// Makes a record.
+    pub(crate) fn create<T: Kind>(self, parent: Place, value: &T) -> Result<Stored<T>, Error> {
+        let fits = match (parent, T::PARENT) {
+            (Place::Panel, parent) => parent.is_none() || T::NOUN == Noun::User,
+            (Place::Organization(id), Some("organization_id")) => self.tx.get(id)?.is_some(),
+            (Place::Network(id), Some("network_id")) => self.tx.get(id)?.is_some(),
+            (Place::Organization(_) | Place::Network(_), _) => false,
+        };
+        if !fits {
+            return Err(Error::NotFound { noun: T::NOUN });
+        }
+        self.allow(Verb::Create, T::NOUN, parent)?;
+        invalid(value.check(self, parent, None)?)?;
+        let id = self.tx.insert(parent, value)?;
+        invalid(value.check_after(self, id)?)?;
+        self.done(Verb::Create, id, None, Some(value), parent)?;
+        self.tx.get(id)?.ok_or(Error::NotFound { noun: T::NOUN })
+    }
+
+    /// Changes a record.
+    pub(crate) fn change<T: Kind>(
+        self,
+        id: Id<T>,
+        version: u64,
+        value: &T,
+    ) -> Result<Stored<T>, Error> {
+        let before = self.fetch_at(id, Verb::Change, version)?;
+        invalid(value.check(self, before.place, Some(&before))?)?;
+        self.tx.update(id, before.place, value)?;
+        invalid(value.check_after(self, id)?)?;
+        self.done(Verb::Change, id, Some(&before.value), Some(value), before.place)?;
+        self.tx.get(id)?.ok_or(Error::NotFound { noun: T::NOUN })
+    }
+
+    /// Deletes a record.
+    pub(crate) fn delete<T: Kind>(self, id: Id<T>, version: u64, data: Data) -> Result<(), Error> {
+        let before = self.fetch_at(id, Verb::Delete, version)?;
+        invalid(before.value.check_delete(self, &before)?)?;
+        let dependents = self.tx.dependents(id)?;
+        if !dependents.is_empty() {
+            return Err(Error::InUse { noun: T::NOUN, dependents });
+        }
+        // Logged first: a network's own organization can't be told once it is gone.
+        self.done(Verb::Delete, id, Some(&before.value), None, before.place)?;
+        self.tx.delete(id)?;
+        if let (Data::Destroy, Place::Network(network), Some(mark)) =
+            (data, before.place, before.value.mark())
+        {
+            self.tx.allow_destroy(network, &mark)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the audit log, and marks the servers concerned.
+    fn done<T: Kind>(
+        self,
+        verb: Verb,
+        id: Id<T>,
+        before: Option<&T>,
+        after: Option<&T>,
+        place: Place,
+    ) -> Result<(), Error> {
+        let json = |value: Option<&T>| value.map(serde_json::to_value).transpose();
+        let (organization, network) = match place {
+            Place::Panel => (None, None),
+            Place::Organization(organization) => (Some(organization), None),
+            Place::Network(network) => (self.tx.owner(network)?, Some(network)),
+        };
+        self.tx.log(&Entry {
+            number: 0,
+            time_ms: self.now_ms,
+            actor_id: self.who.user,
+            actor: self.who.name.clone(),
+            verb,
+            noun: T::NOUN,
+            object_id: id.number(),
+            object: after.or(before).map(|value| value.name().to_owned()).unwrap_or_default(),
+            organization,
+            network,
+            before: json(before).map_err(store::Error::Json)?,
+            after: json(after).map_err(store::Error::Json)?,
+        })?;
+        if let Some(network) = network {
+            if let Some(mark) = after.and_then(T::mark) {
+                self.tx.forbid_destroy(network, &mark)?;
+            }
+            self.tx.mark_stale(network)?;
+        }
+        Ok(())
+    }
+
+    /// What of a noun the actor may see.
+    pub(crate) fn scope<T: Record>(self) -> Scope {
+        self.scope_of(T::OWNER, least(Verb::Read, T::NOUN))
+    }
+
+    /// The log shows what was, so it takes the admin of what it speaks of.
+    pub(crate) fn audit_scope(self) -> Scope {
+        self.scope_of(Owner::Network("network_id"), Rank::Admin)
+    }
+
+    fn scope_of(self, owner: Owner, least: Rank) -> Scope {
+        let who = self.who;
+        let enough = |place, of| who.rank(place, of).is_some_and(|rank| rank >= least);
+        let everywhere = who.standing == Standing::Superadmin;
+        match (owner, who.limit) {
+            (Owner::Network(_), Some(Limit { network: Some(network), .. })) => {
+                let of = self.tx.owner(network).ok().flatten();
+                if enough(Place::Network(network), of) {
+                    Scope::Networks(vec![network])
+                } else {
+                    Scope::Nothing
+                }
+            }
+            (Owner::Panel, _) if enough(Place::Panel, None) => Scope::All,
+            (Owner::Panel, _) => Scope::Nothing,
+            (Owner::Organization(_) | Owner::Network(_), _) if everywhere => {
+                if enough(Place::Panel, None) { Scope::All } else { Scope::Nothing }
+            }
+            (Owner::Organization(_), _) => self.home_scope(enough),
+            (Owner::Network(_), _) if who.standing == Standing::OrganizationAdmin => {
+                self.home_scope(enough)
+            }
+            (Owner::Network(_), _) => Scope::Networks(
+                who.roles
+                    .iter()
+                    .map(|(network, _)| *network)
+                    .filter(|network| enough(Place::Network(*network), None))
+                    .collect(),
+            ),
+        }
+    }
+
+    fn home_scope(self, enough: impl Fn(Place, Option<Id<Organization>>) -> bool) -> Scope {
+        match self.who.organization {
+            Some(home) if enough(Place::Organization(home), None) => Scope::Organization(home),
+            _ => Scope::Nothing,
+        }
+    }
+}
+
+/// Refuses when there are faults.
+pub(crate) fn invalid(faults: Vec<FieldError>) -> Result<(), Error> {
+    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+}
+
+/// The organization of a place, for limits.
+pub(crate) fn organization_of(
+    tx: Tx<'_>,
+    place: Place,
+) -> Result<Option<Id<Organization>>, store::Error> {
+    match place {
+        Place::Panel => Ok(None),
+        Place::Organization(organization) => Ok(Some(organization)),
+        Place::Network(network) => tx.owner(network),
+    }
+}

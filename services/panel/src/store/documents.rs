@@ -1,0 +1,169 @@
+//! Documents: what each server was told last, and what it said to that.
+
+use model::{name::Mark, wire::Status};
+use rusqlite::OptionalExtension;
+use serde::Serialize;
+
+use super::{Error, Tx};
+use crate::noun::{Id, Network, Noun, Server};
+
+/// A server's document, as it was told last.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Document {
+    /// Its generation number.
+    pub generation: u64,
+    /// The document as JSON, byte for byte as it is sent.
+    pub body: String,
+    /// When it was made, in milliseconds since 1970.
+    pub made_ms: u64,
+    /// The generation that the server took last; 0 before the first.
+    pub acknowledged: u64,
+    /// The generation that the server was last seen to be converged to; 0 before the first.
+    pub applied: u64,
+    /// What the server showed last.
+    pub status: Option<Status>,
+    /// When it showed that.
+    pub status_ms: Option<u64>,
+}
+
+impl Tx<'_> {
+    /// Notes that the documents of a network's servers may have changed. Rendering them says whether they have.
+    pub(crate) fn mark_stale(self, network: Id<Network>) -> Result<(), Error> {
+        self.connection
+            .prepare_cached("UPDATE servers SET stale = 1 WHERE network_id = ? AND stale = 0")?
+            .execute([network.number()])?;
+        Ok(())
+    }
+
+    /// Notes that this server's document is up to date.
+    pub(crate) fn mark_fresh(self, server: Id<Server>) -> Result<(), Error> {
+        self.connection
+            .prepare_cached("UPDATE servers SET stale = 0 WHERE id = ?")?
+            .execute([server.number()])?;
+        Ok(())
+    }
+
+    /// Servers whose document may have changed.
+    pub(crate) fn stale_servers(self) -> Result<Vec<Id<Server>>, Error> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT id FROM servers WHERE stale = 1 ORDER BY id")?;
+        let ids = statement.query_map([], |row| row.get(0).map(Id::new))?;
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    /// A server's document; absent before the first.
+    pub(crate) fn document(self, server: Id<Server>) -> Result<Option<Document>, Error> {
+        let found = self
+            .connection
+            .prepare_cached(
+                "SELECT generation, body, made_ms, acknowledged, applied, status_ms, status
+                 FROM documents WHERE server_id = ?",
+            )?
+            .query_row([server.number()], |row| {
+                let document = Document {
+                    generation: row.get(0)?,
+                    body: row.get(1)?,
+                    made_ms: row.get(2)?,
+                    acknowledged: row.get(3)?,
+                    applied: row.get(4)?,
+                    status: None,
+                    status_ms: row.get(5)?,
+                };
+                Ok((document, row.get::<_, Option<String>>(6)?))
+            })
+            .optional()?;
+        let Some((mut document, status)) = found else { return Ok(None) };
+        let parse = |text: String| {
+            serde_json::from_str(&text).map_err(|source| Error::Damaged {
+                noun: Noun::Server,
+                id: server.number(),
+                source,
+            })
+        };
+        document.status = status.map(parse).transpose()?;
+        Ok(Some(document))
+    }
+
+    /// Keeps a new document.
+    pub(crate) fn keep_document(
+        self,
+        server: Id<Server>,
+        generation: u64,
+        body: &str,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO documents (server_id, generation, body, made_ms) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (server_id) DO UPDATE SET generation = ?2, body = ?3, made_ms = ?4",
+            )?
+            .execute((server.number(), generation, body, now_ms))?;
+        Ok(())
+    }
+
+    /// Keeps what a server showed of itself; false when it has no document yet.
+    pub(crate) fn keep_status(
+        self,
+        server: Id<Server>,
+        status: &Status,
+        now_ms: u64,
+    ) -> Result<bool, Error> {
+        let json = serde_json::to_string(status).map_err(Error::Json)?;
+        let kept = self
+            .connection
+            .prepare_cached(
+                "UPDATE documents SET status = ?2, status_ms = ?3, acknowledged = max(acknowledged, ?4),
+                    applied = iif(?5, max(applied, ?4), applied) WHERE server_id = ?1",
+            )?
+            .execute((server.number(), json, now_ms, status.generation, status.converged))?;
+        Ok(kept == 1)
+    }
+
+    /// What may be destroyed on a server.
+    pub(crate) fn destroys(self, server: Id<Server>) -> Result<Vec<Mark>, Error> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT mark FROM destroys WHERE server_id = ? ORDER BY mark")?;
+        let mut rows = statement.query([server.number()])?;
+        let mut marks = Vec::new();
+        while let Some(row) = rows.next()? {
+            let text: String = row.get(0)?;
+            let mark = serde_json::from_value(serde_json::Value::String(text));
+            marks.push(mark.map_err(|source| Error::Damaged {
+                noun: Noun::Server,
+                id: server.number(),
+                source,
+            })?);
+        }
+        Ok(marks)
+    }
+
+    /// Allows this mark to be destroyed on every server of a network.
+    pub(crate) fn allow_destroy(self, network: Id<Network>, mark: &Mark) -> Result<(), Error> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR IGNORE INTO destroys (server_id, mark) SELECT id, ?2 FROM servers WHERE network_id = ?1",
+            )?
+            .execute((network.number(), mark.to_string()))?;
+        Ok(())
+    }
+
+    /// Takes that back, for what has this mark is wanted again.
+    pub(crate) fn forbid_destroy(self, network: Id<Network>, mark: &Mark) -> Result<(), Error> {
+        self.connection
+            .prepare_cached(
+                "DELETE FROM destroys WHERE mark = ?2 AND server_id IN (SELECT id FROM servers WHERE network_id = ?1)",
+            )?
+            .execute((network.number(), mark.to_string()))?;
+        Ok(())
+    }
+
+    /// Forgets the mark of what a server showed to be gone.
+    pub(crate) fn forget_destroy(self, server: Id<Server>, mark: &Mark) -> Result<bool, Error> {
+        let gone = self
+            .connection
+            .prepare_cached("DELETE FROM destroys WHERE server_id = ? AND mark = ?")?
+            .execute((server.number(), mark.to_string()))?;
+        Ok(gone == 1)
+    }
+}
