@@ -11,6 +11,7 @@ pub mod access;
 pub mod desired;
 pub mod noun;
 pub mod operations;
+pub mod secret;
 pub mod store;
 
 #[cfg(test)]
