@@ -1,0 +1,113 @@
+//! Revocation lists (RFC 5280, 5): which certificates of an authority don't count any more, signed by it.
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
+};
+use rustls::pki_types::CertificateRevocationListDer;
+
+use super::{Authority, Error, Serial, pem};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a list is good for: a server that can't reach its panel goes on with its last one.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Why a certificate was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Nobody said.
+    Unspecified,
+    /// Somebody else may have its key.
+    KeyCompromise,
+    /// Another took its place.
+    Superseded,
+    /// Whom it was for is gone.
+    Removed,
+    /// Whom it was for lost the right to it.
+    PrivilegeWithdrawn,
+}
+
+/// A revoked certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// Which one.
+    pub serial: Serial,
+    /// Since when.
+    pub at: SystemTime,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A signed list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationList {
+    der: CertificateRevocationListDer<'static>,
+    next_update: SystemTime,
+}
+
+impl RevocationList {
+    /// The list in DER.
+    pub fn der(&self) -> &CertificateRevocationListDer<'static> {
+        &self.der
+    }
+
+    /// The list in PEM.
+    pub fn pem(&self) -> String {
+        pem("X509 CRL", &self.der)
+    }
+
+    /// When the next one must be there.
+    pub fn next_update(&self) -> SystemTime {
+        self.next_update
+    }
+
+    /// Whether a list that is good until `next_update` is to be signed anew now, though nothing was revoked: half its life is over.
+    pub fn renewal_due(next_update: SystemTime, now: SystemTime) -> bool {
+        now.checked_add(LIFETIME / 2).is_none_or(|horizon| horizon > next_update)
+    }
+}
+
+impl Authority {
+    /// The list of all its certificates that are revoked. `number` must be higher than that of every list before.
+    ///
+    /// # Errors
+    /// The clock is beyond what a list can carry.
+    pub fn revocation_list(
+        &self,
+        revoked: &[Revoked],
+        number: u64,
+        now: SystemTime,
+    ) -> Result<RevocationList, Error> {
+        let next_update = now.checked_add(LIFETIME).ok_or(Error::Clock)?;
+        // openssl(1) refuses a list from the future, and clocks of servers may lag.
+        let this_update = now.checked_sub(DAY).ok_or(Error::Clock)?;
+        let params = CertificateRevocationListParams {
+            this_update: this_update.into(),
+            next_update: next_update.into(),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(self.issuer())?;
+        Ok(RevocationList { der: list.into(), next_update })
+    }
+}
+
+fn entry(revoked: &Revoked) -> RevokedCertParams {
+    RevokedCertParams {
+        serial_number: SerialNumber::from_slice(revoked.serial.bytes()),
+        revocation_time: revoked.at.into(),
+        // "Unspecified" should be left out (RFC 5280, 5.3.1).
+        reason_code: match revoked.reason {
+            Reason::Unspecified => None,
+            Reason::KeyCompromise => Some(RevocationReason::KeyCompromise),
+            Reason::Superseded => Some(RevocationReason::Superseded),
+            Reason::Removed => Some(RevocationReason::CessationOfOperation),
+            Reason::PrivilegeWithdrawn => Some(RevocationReason::PrivilegeWithdrawn),
+        },
+        invalidity_date: None,
+    }
+}
