@@ -9,9 +9,11 @@
 
 pub mod access;
 pub mod ca;
+pub mod codes;
 pub mod desired;
 pub mod noun;
 pub mod operations;
+pub mod qr;
 pub mod secret;
 pub mod store;
 

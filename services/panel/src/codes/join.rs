@@ -1,0 +1,295 @@
+//! Join codes: all that a new box needs to find the panel, to know it, and to be let in once.
+//!
+//! Form: one byte of flags, the expiry in minutes since 1970 (4 bytes), the secret (8), the pin (12, or 32 with the whole
+//! fingerprint), the host (4 or 16 bytes of address, or a length and a DNS name), and the port unless it is 443 (2 bytes).
+
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
+
+use super::{Error, JoinSecret, alphabet};
+use crate::{
+    ca::{Fingerprint, Host},
+    qr,
+};
+
+const VERSION: u8 = 0b0100_0000;
+const VERSION_BITS: u8 = 0b1110_0000;
+const TUNNEL: u8 = 0b0001_0000;
+const WHOLE_PIN: u8 = 0b0000_1000;
+const HAS_PORT: u8 = 0b0000_0100;
+const HOST_BITS: u8 = 0b0000_0011;
+const V4: u8 = 0;
+const V6: u8 = 1;
+const DNS: u8 = 2;
+
+const HTTPS: u16 = 443;
+const MINUTE: u64 = 60;
+
+/// Who may use a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    /// A server.
+    Server,
+    /// A tunnel.
+    Tunnel,
+}
+
+/// Where the panel is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Its name or address.
+    pub host: Host,
+    /// Its port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::IpAddress(address) => match IpAddr::from(*address) {
+                IpAddr::V4(address) => write!(f, "{address}:{}", self.port),
+                IpAddr::V6(address) => write!(f, "[{address}]:{}", self.port),
+            },
+            other => write!(f, "{}:{}", other.to_str(), self.port),
+        }
+    }
+}
+
+/// The beginning of the root's fingerprint. 96 bits where it is typed: to pose as the panel, somebody would need a certificate
+/// with the very same beginning (a second preimage, 2^96 hashes), and before the code expires.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// 96 bits.
+    Typed([u8; 12]),
+    /// All 256.
+    Whole([u8; 32]),
+}
+
+impl Pin {
+    /// Whether a certificate is the one; it takes as long when it is not.
+    pub fn matches(&self, fingerprint: &Fingerprint) -> bool {
+        let whole = fingerprint.bytes();
+        match self {
+            Self::Typed(pin) => whole.iter().zip(pin).all(|(a, b)| bool::from(a.ct_eq(b))),
+            Self::Whole(pin) => whole.ct_eq(pin).into(),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Typed(pin) => pin,
+            Self::Whole(pin) => pin,
+        }
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.bytes()))
+    }
+}
+
+/// A join code.
+#[derive(Debug)]
+pub struct JoinCode {
+    /// Who may use it.
+    pub kind: JoinKind,
+    /// Where to go with it.
+    pub panel: Address,
+    /// Whom to trust there: a chain must end in a certificate with this fingerprint.
+    pub root: Pin,
+    /// What to prove oneself with, once.
+    pub secret: JoinSecret,
+    /// Until when the panel takes it, in whole minutes. A box whose clock may be wrong shows it and leaves the decision to the panel.
+    pub expires: SystemTime,
+}
+
+impl JoinCode {
+    /// A new code with the whole fingerprint. It expires with the last full minute of `lifetime`.
+    pub fn new(
+        kind: JoinKind,
+        panel: Address,
+        root: &Fingerprint,
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Self {
+        let end = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(lifetime);
+        let minutes = end.as_secs() / MINUTE;
+        Self {
+            kind,
+            panel,
+            root: Pin::Whole(*root.bytes()),
+            secret: JoinSecret::generate(),
+            expires: UNIX_EPOCH + Duration::from_secs(minutes * MINUTE),
+        }
+    }
+
+    /// Whether it is too late.
+    pub fn expired(&self, now: SystemTime) -> bool {
+        now >= self.expires
+    }
+
+    /// The code for typing: with the beginning of the fingerprint.
+    ///
+    /// # Errors
+    /// The panel's name is too long or the expiry out of bounds.
+    pub fn typed(&self) -> Result<SecretString, Error> {
+        self.render(&shortened(self.root))
+    }
+
+    /// The code for seed files and cameras: with the fingerprint as it is.
+    ///
+    /// # Errors
+    /// The panel's name is too long or the expiry out of bounds.
+    pub fn text(&self) -> Result<SecretString, Error> {
+        self.render(&self.root)
+    }
+
+    /// The code for cameras, drawn.
+    ///
+    /// # Errors
+    /// It can't be rendered.
+    pub fn svg(&self) -> Result<SecretString, Error> {
+        let drawn = qr::svg(self.text()?.expose_secret());
+        Ok(drawn.map_err(|_| Error::Unencodable("name of the panel"))?.into())
+    }
+
+    fn render(&self, pin: &Pin) -> Result<SecretString, Error> {
+        let (host_kind, host) = host_bytes(&self.panel.host)?;
+        let mut flags = VERSION | host_kind;
+        if self.kind == JoinKind::Tunnel {
+            flags |= TUNNEL;
+        }
+        if matches!(pin, Pin::Whole(_)) {
+            flags |= WHOLE_PIN;
+        }
+        let mut port = Vec::new();
+        if self.panel.port != HTTPS {
+            flags |= HAS_PORT;
+            port.extend(self.panel.port.to_be_bytes());
+        }
+        let end = self.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / MINUTE;
+        let minutes = u32::try_from(end).map_err(|_| Error::Unencodable("expiry"))?.to_be_bytes();
+        let parts = [&[flags][..], &minutes, self.secret.bytes(), pin.bytes(), &host, &port];
+        Ok(alphabet::encode(&parts.concat()).into())
+    }
+
+    /// Reads a code.
+    ///
+    /// # Errors
+    /// It is mistyped, of another kind, or says nothing sensible.
+    pub fn parse(typed: &str) -> Result<Self, Error> {
+        let bytes = alphabet::decode(typed)?;
+        let mut rest = bytes.as_slice();
+        let [flags] = take(&mut rest)?;
+        if flags & VERSION_BITS != VERSION {
+            return Err(Error::Kind);
+        }
+        let minutes = u64::from(u32::from_be_bytes(take(&mut rest)?));
+        let secret = JoinSecret::from_bytes(take(&mut rest)?);
+        let root = match flags & WHOLE_PIN {
+            0 => Pin::Typed(take(&mut rest)?),
+            _ => Pin::Whole(take(&mut rest)?),
+        };
+        let host = take_host(flags & HOST_BITS, &mut rest)?;
+        let port = match flags & HAS_PORT {
+            0 => HTTPS,
+            _ => u16::from_be_bytes(take(&mut rest)?),
+        };
+        if !rest.is_empty() || port == 0 {
+            return Err(Error::Content("end"));
+        }
+        Ok(Self {
+            kind: if flags & TUNNEL == 0 { JoinKind::Server } else { JoinKind::Tunnel },
+            panel: Address { host, port },
+            root,
+            secret,
+            expires: UNIX_EPOCH + Duration::from_secs(minutes * MINUTE),
+        })
+    }
+}
+
+fn shortened(pin: Pin) -> Pin {
+    match pin {
+        Pin::Typed(_) => pin,
+        Pin::Whole(whole) => whole.first_chunk().map_or(pin, |first| Pin::Typed(*first)),
+    }
+}
+
+fn host_bytes(host: &Host) -> Result<(u8, Vec<u8>), Error> {
+    match host {
+        Host::IpAddress(address) => match IpAddr::from(*address) {
+            IpAddr::V4(address) => Ok((V4, address.octets().to_vec())),
+            IpAddr::V6(address) => Ok((V6, address.octets().to_vec())),
+        },
+        other => {
+            let name = other.to_str();
+            let length =
+                u8::try_from(name.len()).map_err(|_| Error::Unencodable("name of the panel"))?;
+            Ok((DNS, [&[length], name.as_bytes()].concat()))
+        }
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Error> {
+    let (taken, left) = rest.split_first_chunk().ok_or(Error::Content("length"))?;
+    *rest = left;
+    Ok(*taken)
+}
+
+fn take_host(kind: u8, rest: &mut &[u8]) -> Result<Host, Error> {
+    match kind {
+        V4 => Ok(IpAddr::from(take::<4>(rest)?).into()),
+        V6 => Ok(IpAddr::from(take::<16>(rest)?).into()),
+        DNS => {
+            let [length] = take(rest)?;
+            let (name, left) =
+                rest.split_at_checked(usize::from(length)).ok_or(Error::Content("length"))?;
+            *rest = left;
+            let name =
+                std::str::from_utf8(name).map_err(|_| Error::Content("name of the panel"))?;
+            Host::try_from(name.to_owned()).map_err(|_| Error::Content("name of the panel"))
+        }
+        _ => Err(Error::Kind),
+    }
+}
+
+/// The seed file `clusterducks.toml` of a box that shall join by itself.
+#[derive(Debug)]
+pub struct SeedFile<'a> {
+    /// The name that the box shall have.
+    pub hostname: Option<&'a model::name::ServerName>,
+    /// Its code.
+    pub join: &'a JoinCode,
+}
+
+impl SeedFile<'_> {
+    /// The file's text, for the boot partition.
+    ///
+    /// # Errors
+    /// The code can't be rendered.
+    pub fn render(&self) -> Result<SecretString, Error> {
+        let hostname =
+            self.hostname.map(|name| format!("hostname = \"{name}\"\n\n")).unwrap_or_default();
+        let end = time::OffsetDateTime::from(self.join.expires);
+        Ok(format!(
+            "{hostname}[join]\n# the panel at {}; good until {} {:02}:{:02} UTC, for one box\ncode = \"{}\"\n",
+            self.join.panel,
+            end.date(),
+            end.hour(),
+            end.minute(),
+            self.join.text()?.expose_secret(),
+        )
+        .into())
+    }
+}
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+use super::*;
+
+const ROOT: [u8; 32] = [
+    0x9f, 0xaf, 0x71, 0x7b, 0x7f, 0x8c, 0xa2, 0xf9, 0x3c, 0x25, 0x6c, 0x79, 0xf8, 0xac, 0x55, 0x91,
+    0x89, 0x5d, 0x66, 0xd1, 0xff, 0x3b, 0xee, 0x63, 0x97, 0xa7, 0x0d, 0x29, 0xc6, 0x5e, 0xed, 0x1a,
+];
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn code(kind: JoinKind, host: &str, port: u16) -> JoinCode {
+    let host = Host::try_from(host.to_owned()).unwrap();
+    let now = at(1_795_000_000);
+    let panel = Address { host, port };
+    JoinCode::new(kind, panel, &ROOT.into(), now, Duration::from_secs(24 * 3600))
+}
+
+fn same(read: &JoinCode, made: &JoinCode) -> bool {
+    read.kind == made.kind
+        && read.panel == made.panel
+        && read.expires == made.expires
+        && read.secret.is(&made.secret.hash())
+}
+
+#[test]
+fn a_code_says_what_was_put_into_it() {
+    for (kind, host, port) in [
+        (JoinKind::Server, "192.0.2.7", 443),
+        (JoinKind::Tunnel, "192.0.2.7", 8443),
+        (JoinKind::Server, "2001:db8::7", 443),
+        (JoinKind::Tunnel, "panel.school.example", 1),
+    ] {
+        let made = code(kind, host, port);
+        let whole = JoinCode::parse(made.text().unwrap().expose_secret()).unwrap();
+        assert!(same(&whole, &made) && whole.root == made.root, "{whole:?}");
+        let typed = JoinCode::parse(made.typed().unwrap().expose_secret()).unwrap();
+        assert!(same(&typed, &made) && typed.root == Pin::Typed(*ROOT.first_chunk().unwrap()));
+    }
+}
+
+#[test]
+fn a_typed_code_has_twelve_groups_for_an_address() {
+    let text = code(JoinKind::Server, "192.0.2.7", 443).typed().unwrap();
+    assert_eq!(text.expose_secret().split('-').count(), 12);
+}
+
+#[test]
+fn a_pin_matches_the_root_alone() {
+    let made = code(JoinKind::Server, "192.0.2.7", 443);
+    let typed = JoinCode::parse(made.typed().unwrap().expose_secret()).unwrap();
+    for pin in [made.root, typed.root] {
+        assert!(pin.matches(&ROOT.into()));
+        let mut other = ROOT;
+        other[11] ^= 1;
+        assert!(!pin.matches(&other.into()), "{pin:?}");
+    }
+    let mut end = ROOT;
+    end[31] ^= 1;
+    assert!(!made.root.matches(&end.into()) && typed.root.matches(&end.into()));
+}
+
+#[test]
+fn a_code_expires_in_time_and_never_later_than_was_asked() {
+    let made = code(JoinKind::Server, "192.0.2.7", 443);
+    let asked = at(1_795_000_000 + 24 * 3600);
+    assert!(made.expired(asked) && !made.expired(asked - Duration::from_secs(60)));
+}
+
+#[test]
+fn what_is_not_a_join_code_is_told_from_one_that_is_mistyped() {
+    let parse = |bytes: &[u8]| JoinCode::parse(&alphabet::encode(bytes)).unwrap_err();
+    assert_eq!(parse(&[0; 29]), Error::Kind);
+    assert_eq!(parse(&[VERSION | 3; 60]), Error::Kind);
+    assert_eq!(parse(&[VERSION; 20]), Error::Content("length"));
+    assert_eq!(parse(&[VERSION; 30]), Error::Content("end"));
+    let dns = [&[VERSION | DNS; 25][..], &[3], b"a b"].concat();
+    assert_eq!(parse(&dns), Error::Content("name of the panel"));
+    let text = code(JoinKind::Server, "192.0.2.7", 443).typed().unwrap();
+    let text = text.expose_secret();
+    let swapped = if text.starts_with('8') { "9" } else { "8" };
+    let wrong = JoinCode::parse(&format!("{swapped}{}", &text[1..])).unwrap_err();
+    assert_eq!(wrong, Error::Typed(alphabet::Error::Group(1)));
+}
+
+#[test]
+fn a_code_is_not_printed() {
+    let made = code(JoinKind::Server, "192.0.2.7", 443);
+    let shown = format!("{made:?}");
+    assert!(shown.contains("[REDACTED]") && !shown.contains(&hex::encode(made.secret.bytes())));
+}
+
+#[test]
+fn a_seed_file_is_toml_with_the_whole_code() {
+    let made = code(JoinKind::Server, "panel.example", 443);
+    let name = "box-1".parse().unwrap();
+    let file = SeedFile { hostname: Some(&name), join: &made }.render().unwrap();
+    let read: toml::Table = file.expose_secret().parse().unwrap();
+    assert_eq!(read["hostname"].as_str(), Some("box-1"));
+    let join = read["join"]["code"].as_str().unwrap();
+    assert_eq!(JoinCode::parse(join).unwrap().root, Pin::Whole(ROOT));
+    assert!(file.expose_secret().contains("panel.example:443; good until 2026-11-19 11:06 UTC"));
+}
+
+#[test]
+fn a_code_is_drawn_for_cameras() {
+    let drawn = code(JoinKind::Server, "panel.example", 443).svg().unwrap();
+    assert!(drawn.expose_secret().starts_with("<svg"));
+}
