@@ -16,6 +16,7 @@ pub mod operations;
 pub mod qr;
 pub mod secret;
 pub mod store;
+pub mod totp;
 
 #[cfg(test)]
 mod testing;
