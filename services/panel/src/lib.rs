@@ -13,6 +13,7 @@ pub mod codes;
 pub mod desired;
 pub mod noun;
 pub mod operations;
+pub mod password;
 pub mod qr;
 pub mod secret;
 pub mod store;
