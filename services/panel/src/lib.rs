@@ -17,6 +17,7 @@ pub mod password;
 pub mod qr;
 pub mod secret;
 pub mod store;
+pub mod throttle;
 pub mod totp;
 
 #[cfg(test)]
