@@ -8,6 +8,7 @@
 //! Everything here blocks on the disk: an async caller runs it where blocking is allowed.
 
 pub mod access;
+pub mod backup;
 pub mod ca;
 pub mod codes;
 pub mod desired;
