@@ -9,6 +9,7 @@ mod errands;
 mod fleet;
 mod import;
 mod people;
+mod search;
 mod work;
 
 use std::{fmt, sync::Arc};
@@ -18,6 +19,7 @@ pub use bulk::DevicePatch;
 pub use check::Kind;
 pub use fleet::Preview;
 pub use import::{COLUMNS, Import, ImportLine, Outcome};
+pub use search::Hit;
 pub use work::Work;
 pub(crate) use work::{invalid, organization_of};
 

@@ -188,6 +188,11 @@ fn add_functions(connection: &Connection) -> Result<(), rusqlite::Error> {
         let address = text.map(|text| text.parse::<std::net::Ipv4Addr>()).transpose();
         let address = address.map_err(|e| rusqlite::Error::UserFunctionError(Box::new(e)))?;
         Ok(address.map(u32::from))
+    })?;
+    // What somebody searches for is rarely an address.
+    connection.create_scalar_function("ipv4_searched", 1, flags, |context| {
+        let text: String = context.get(0)?;
+        Ok(text.parse::<std::net::Ipv4Addr>().ok().map(u32::from))
     })
 }
 

@@ -129,7 +129,7 @@ impl Record for Device {
     ];
     // A card is found by its beginning, which has an index; a name by any part of it.
     const SEARCH: &'static str = "instr(t.name, ?) OR t.id IN
-        (SELECT device_id FROM device_macs WHERE mac >= ? AND mac < ? || 'g') OR ipv4_text(t.address) = ?";
+        (SELECT device_id FROM device_macs WHERE mac >= ? AND mac < ? || 'g') OR t.address = ipv4_searched(?)";
 
     fn name(&self) -> &str {
         self.name.as_str()
