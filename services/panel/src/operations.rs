@@ -257,13 +257,14 @@ impl Panel {
         self.write(actor, |work| work.delete(id, version, data))
     }
 
-    /// What hangs on a record; a long list is cut.
+    /// What hangs on a record, for whoever may delete it: what hangs on a tunnel or an organization is not for all who see these.
+    /// A long list is cut.
     ///
     /// # Errors
-    /// There is none that the actor may see.
+    /// There is none that the actor may see, or they may not delete it.
     pub fn dependents<T: Kind>(&self, actor: Actor, id: Id<T>) -> Result<Vec<Dependent>, Error> {
         self.read(actor, |work| {
-            work.seen(id)?;
+            work.fetch(id, Verb::Delete)?;
             Ok(work.tx.dependents(id)?)
         })
     }

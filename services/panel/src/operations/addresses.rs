@@ -6,8 +6,9 @@ use ipnet::Ipv4Net;
 
 use super::{Actor, Error, Panel, Work};
 use crate::{
+    access::Verb,
     noun::{Id, Noun, Stored, Subnet},
-    store::FieldError,
+    store::{FieldError, Holder},
 };
 
 impl Panel {
@@ -60,15 +61,23 @@ pub(super) fn check(
         to.0 != Noun::Server || (holder.noun, holder.id) != (Noun::Subnet, itself)
     });
     Ok(holder.map(|holder| {
-        let message = match holder.noun {
-            Noun::Subnet => format!(
-                "{address} is the gateway, or lies in the range for unknown machines, of the subnet {}",
-                holder.name
-            ),
-            noun => format!("the {noun} {} of network {} has {address}", holder.name, holder.network),
-        };
-        FieldError::new(field, message)
+        let holder = in_words(work, &holder);
+        FieldError::new(field, format!("{address} is taken: {holder} has it"))
     }))
+}
+
+/// Who has an address, as far as the actor may know: a network that shares the wire may not be theirs to see.
+pub(super) fn in_words(work: Work<'_>, holder: &Holder) -> String {
+    let Holder { noun, name, network, network_name, .. } = holder;
+    if work.allow(Verb::Read, *noun, network.place()).is_err() {
+        return "a machine of another network on this LAN".to_owned();
+    }
+    match noun {
+        Noun::Subnet => {
+            format!("the subnet {name} of {network_name}, as its gateway or for unknown machines,")
+        }
+        noun => format!("the {noun} {name} of {network_name}"),
+    }
 }
 
 #[cfg(test)]

@@ -71,6 +71,9 @@ fn what_something_hangs_on_is_not_deleted() {
         [Dependent { noun: Noun::Device, id: one.id.number(), name: "pc-10".into() }]
     );
     assert_eq!(rig.panel.dependents(ROOT, rig.group.id).unwrap(), dependents);
+    let viewer = rig.user("vera", "member", Some("viewer"));
+    let refused = rig.panel.dependents(viewer, rig.group.id);
+    assert!(matches!(refused, Err(Error::Forbidden { verb: Verb::Delete, .. })), "{refused:?}");
     let network = rig.panel.dependents(ROOT, rig.network).unwrap();
     assert_eq!(network.len(), 8, "{network:?}");
     rig.panel.delete(ROOT, one.id, 1, Data::Keep).unwrap();
@@ -132,16 +135,29 @@ fn an_address_is_refused_that_stands_in_another_network_on_the_same_wire() {
         value(json!({ "name": "lab", "volume": "v", "generations": [1], "production": 1 }));
     rig.panel.create(ROOT, south, group).unwrap();
     let told = faults(rig.panel.create(ROOT, south, device(10)));
-    assert_eq!(told[0].message, "the device pc-10 of network north has 10.77.0.10");
+    assert_eq!(told[0].message, "10.77.0.10 is taken: the device pc-10 of north has it");
+    // Somebody who may not see the other network does not learn what stands in it.
+    let user: User = value(json!({ "name": "tina", "full_name": "T", "standing": "member",
+        "roles": [{ "network": "south", "role": "technician" }] }));
+    let technician = Actor::User(rig.panel.create(ROOT, rig.home(), user).unwrap().id);
+    let told = faults(rig.panel.create(technician, south, device(10)));
+    assert_eq!(
+        told[0].message,
+        "10.77.0.10 is taken: a machine of another network on this LAN has it"
+    );
     // Free here is what is free on the wire: .1 is the other network's server.
     let free = rig.panel.next_free_address(ROOT, same.id).unwrap();
     assert_eq!(free.unwrap().to_string(), "10.77.0.2");
     rig.panel.change(ROOT, same.id, 1, subnet(None, "lab")).unwrap();
     rig.panel.create(ROOT, south, device(10)).unwrap();
     let told = faults(rig.panel.change(ROOT, same.id, 2, subnet(Some("north"), "lab")));
+    let messages: Vec<_> = told.iter().map(|fault| fault.message.as_str()).collect();
     assert_eq!(
-        told[0].message,
-        "on this LAN 10.77.0.10 would stand twice: pc-10 of north, pc-10 of south"
+        messages,
+        [
+            "on this LAN 10.77.0.10 would stand twice: the device pc-10 of north has it",
+            "on this LAN 10.77.0.10 would stand twice: the device pc-10 of south has it",
+        ]
     );
 }
 

@@ -40,7 +40,8 @@ impl Work<'_> {
         self.fetch(id, Verb::Read)
     }
 
-    fn fetch<T: Record>(self, id: Id<T>, verb: Verb) -> Result<Stored<T>, Error> {
+    /// A record that the actor may do this to.
+    pub(crate) fn fetch<T: Record>(self, id: Id<T>, verb: Verb) -> Result<Stored<T>, Error> {
         let stored = self.tx.get(id)?.ok_or(Error::NotFound { noun: T::NOUN })?;
         self.allow(verb, T::NOUN, stored.place)?;
         Ok(stored)

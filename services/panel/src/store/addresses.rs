@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use rusqlite::{OptionalExtension, Row};
 
 use super::{Error, Tx};
-use crate::noun::{Group, Id, Noun, Subnet};
+use crate::noun::{Group, Id, Network, Noun, Subnet};
 
 /// Who has an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +16,10 @@ pub struct Holder {
     pub id: i64,
     /// Its name.
     pub name: String,
-    /// The network it is in, by name.
-    pub network: String,
+    /// The network it is in.
+    pub network: Id<Network>,
+    /// That network's name.
+    pub network_name: String,
 }
 
 /// The subnets on the wire of subnet `?1`, itself included: those of its organization that name the same LAN.
@@ -26,7 +28,7 @@ const WIRE: &str = "SELECT b.id FROM subnets a JOIN networks an ON an.id = a.net
     JOIN networks bn ON bn.id = b.network_id AND bn.organization_id = an.organization_id
     WHERE a.id = ?1";
 
-/// A holder from the columns noun, number, name, network.
+/// A holder from the columns noun, number, name, and the network's number and name.
 fn holder(row: &Row<'_>, from: usize) -> Result<Holder, rusqlite::Error> {
     let word: String = row.get(from)?;
     let noun = Noun::ALL.into_iter().find(|noun| noun.word() == word);
@@ -34,7 +36,8 @@ fn holder(row: &Row<'_>, from: usize) -> Result<Holder, rusqlite::Error> {
         noun: noun.unwrap_or(Noun::Subnet),
         id: row.get(from + 1)?,
         name: row.get(from + 2)?,
-        network: row.get(from + 3)?,
+        network: Id::new(row.get(from + 3)?),
+        network_name: row.get(from + 4)?,
     })
 }
 
@@ -48,7 +51,7 @@ impl Tx<'_> {
     ) -> Result<Option<Holder>, Error> {
         let sql = format!(
             "WITH wire AS MATERIALIZED ({WIRE})
-             SELECT noun, held.id, held.name, n.name FROM (
+             SELECT noun, held.id, held.name, n.id, n.name FROM (
                  SELECT 'device' AS noun, id, name, network_id FROM devices
                  WHERE subnet_id IN wire AND address = ?2
                  UNION ALL
@@ -97,10 +100,10 @@ impl Tx<'_> {
         subnet: Id<Subnet>,
     ) -> Result<Vec<(Ipv4Addr, Holder)>, Error> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT d.address, 'device', d.id, d.name, n.name FROM devices d
+            "SELECT d.address, 'device', d.id, d.name, n.id, n.name FROM devices d
              JOIN networks n ON n.id = d.network_id WHERE d.subnet_id = ?1
              UNION ALL
-             SELECT i.address, 'server', s.id, s.name, n.name FROM server_interfaces i
+             SELECT i.address, 'server', s.id, s.name, n.id, n.name FROM server_interfaces i
              JOIN servers s ON s.id = i.server_id JOIN networks n ON n.id = s.network_id
              WHERE i.subnet_id = ?1",
         )?;
@@ -111,25 +114,22 @@ impl Tx<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Addresses that stand twice on the wire of a subnet, each with who has them; a long list is cut.
-    pub(crate) fn wire_clashes(self, subnet: Id<Subnet>) -> Result<Vec<(Ipv4Addr, String)>, Error> {
+    /// Addresses that stand twice on the wire of a subnet, each with one of those who have it; a long list is cut.
+    pub(crate) fn wire_clashes(self, subnet: Id<Subnet>) -> Result<Vec<(Ipv4Addr, Holder)>, Error> {
         let sql = format!(
-            "WITH wire AS MATERIALIZED ({WIRE}), given AS (
-                 SELECT address, name, network_id FROM devices WHERE subnet_id IN wire
-                 UNION ALL SELECT i.address, s.name, s.network_id FROM server_interfaces i
+            "WITH wire AS MATERIALIZED ({WIRE}), given AS MATERIALIZED (
+                 SELECT address, 'device' AS noun, id, name, network_id FROM devices WHERE subnet_id IN wire
+                 UNION ALL SELECT i.address, 'server', s.id, s.name, s.network_id FROM server_interfaces i
                  JOIN servers s ON s.id = i.server_id WHERE i.subnet_id IN wire)
-             SELECT address, group_concat(given.name || ' of ' || n.name, ', ')
-             FROM given JOIN networks n ON n.id = given.network_id GROUP BY address HAVING count(*) > 1
-             UNION ALL
-             SELECT address, given.name || ' of ' || n.name || ', the range of ' || s.name
-             FROM given JOIN networks n ON n.id = given.network_id
-             JOIN subnets s ON s.id IN wire AND address BETWEEN s.dhcp_first AND s.dhcp_last
-             ORDER BY 1 LIMIT 10"
+             SELECT g.address, g.noun, g.id, g.name, n.id, n.name FROM given g JOIN networks n ON n.id = g.network_id
+             WHERE g.address IN (SELECT address FROM given GROUP BY address HAVING count(*) > 1)
+                OR EXISTS (SELECT 1 FROM subnets s WHERE s.id IN wire AND g.address BETWEEN s.dhcp_first AND s.dhcp_last)
+             ORDER BY g.address, n.name LIMIT 10"
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows = statement.query_map([subnet.number()], |row| {
             let address: u32 = row.get(0)?;
-            Ok((Ipv4Addr::from(address), row.get(1)?))
+            Ok((Ipv4Addr::from(address), holder(row, 1)?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

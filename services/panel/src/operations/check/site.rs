@@ -92,8 +92,12 @@ impl Kind for Subnet {
 
     fn check_after(&self, work: Work<'_>, id: Id<Self>) -> Result<Vec<FieldError>, Error> {
         let clashes = work.tx.wire_clashes(id)?;
-        let told = |(address, holders)| {
-            FieldError::new("lan", format!("on this LAN {address} would stand twice: {holders}"))
+        let told = |(address, holder)| {
+            let holder = addresses::in_words(work, &holder);
+            FieldError::new(
+                "lan",
+                format!("on this LAN {address} would stand twice: {holder} has it"),
+            )
         };
         Ok(clashes.into_iter().map(told).collect())
     }
