@@ -4,11 +4,11 @@ use anyhow::Result;
 use qemu_tests::{Machine, Site, up};
 use serde_json::json;
 
-/// What has to stay the same: the file that was written, the machine's number, its SSH host key, its name.
+/// What has to stay the same: the files that were written, the machine's number, its SSH host key, its name.
 async fn identity(device: &Machine) -> Result<String> {
     device
         .debug()
-        .check("cat /root/mine /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub /etc/hostname")
+        .check("cat /root/mine /srv/data/results /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub /etc/hostname")
         .await
 }
 
@@ -16,13 +16,20 @@ async fn identity(device: &Machine) -> Result<String> {
 async fn data_and_identity_survive_a_reboot_and_a_power_cut_of_the_device() -> Result<()> {
     let mut site = Site::new("vdisk").await?;
     site.add_vdisk("home-10", 1 << 30);
-    site.add_device(10, "overlay")["vdisks"] = json!([{ "vdisk": "home-10", "use": "upper" }]);
+    site.add_vdisk("data-10", 1 << 28);
+    site.add_device(10, "overlay")["vdisks"] = json!([
+        { "vdisk": "home-10", "use": "upper" },
+        { "vdisk": "data-10", "use": "mount", "path": "/srv/data" },
+    ]);
     site.apply().await?;
     let mut device = site.machine(10)?.bios().start().await?;
     up(&device).await?;
-    device.debug().check("echo precious > /root/mine && sync").await?;
+    // Its own disk under /srv/data was empty: the first boot made its file system.
+    assert_eq!(device.debug().check("findmnt -n -o FSTYPE /srv/data").await?.trim(), "ext4");
+    let write = "echo precious > /root/mine && echo results > /srv/data/results && sync";
+    device.debug().check(write).await?;
     let first = identity(&device).await?;
-    assert!(first.starts_with("precious\n") && first.contains("ssh-ed25519"), "{first}");
+    assert!(first.starts_with("precious\nresults\n") && first.contains("ssh-ed25519"), "{first}");
 
     device.serial().skip_to_end()?;
     device.debug().exec("systemctl reboot").await.ok();
