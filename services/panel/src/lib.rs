@@ -3,9 +3,10 @@
 //!
 //! A tour: [`noun`] has what the panel keeps records of, [`store`] keeps them (the only SQL), [`access`] is the table of who may
 //! do what, and [`operations`] are the only way in: each checks access, validates, changes the store in one transaction, and
-//! writes the audit log. [`desired`] renders what a server shall be from the store, and tells what a change would bring.
+//! writes the audit log. [`desired`] renders what a server shall be from the store, and tells what a change would bring. [`ca`] is
+//! the certificate authority; [`password`], [`totp`], [`codes`] and [`throttle`] are how people and boxes prove who they are.
 //!
-//! Everything here blocks on the disk: an async caller runs it where blocking is allowed.
+//! What touches the store blocks on the disk: an async caller runs it where blocking is allowed.
 
 pub mod access;
 pub mod backup;
