@@ -366,10 +366,10 @@ fn somebody_elses_hand_in_our_target_shows_and_is_undone() {
     let export = shared();
     let group = format!("{CONFIGFS}/target/iscsi/{}/tpgt_1", export.target);
     let acl = format!("{group}/acls/{}", initiator("pc-01"));
-    let put = |path: String, value: &str| Configfs::new("/").write(&path, value).unwrap();
-    // `Configfs` looks under `target`, so its root is a link to where the tests write.
-    let _ = fs::remove_file("/target");
-    symlink("/", "/target").unwrap();
+    // `Configfs` looks under `target`, so that is a link to where the tests write.
+    let folder = tempfile::tempdir().unwrap();
+    symlink("/", folder.path().join("target")).unwrap();
+    let put = |path: String, value: &str| Configfs::new(folder.path()).write(&path, value).unwrap();
     let hands: [&dyn Fn(); 7] = [
         &|| put(format!("{group}/attrib/generate_node_acls"), "1"),
         &|| put(format!("{group}/attrib/authentication"), "0"),
