@@ -13,6 +13,10 @@ pub enum Image {
     Agent,
     /// The root file system that diskless Linux devices share, with a debug shell.
     GuestDebian,
+    /// That image's kernel, as a file of its own.
+    GuestKernel,
+    /// That image's initrd.
+    GuestInitrd,
     /// Kernel of the tiny guest that tests the harness itself.
     TinyKernel,
     /// Initrd of the tiny guest.
@@ -28,6 +32,8 @@ impl Image {
             }
             Self::Agent => ("agent-debian.img", "make image APPLIANCE=agent BASE=debian"),
             Self::GuestDebian => ("guest-debian.qcow2", "make guest-image"),
+            Self::GuestKernel => ("guest-debian.vmlinuz", "make guest-image"),
+            Self::GuestInitrd => ("guest-debian.initrd", "make guest-image"),
             Self::TinyKernel => ("tiny/vmlinuz", "make tiny-guest"),
             Self::TinyInitrd => ("tiny/initrd", "make tiny-guest"),
         }
