@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a key that a JSON object lacks reads as null")]
 
 use anyhow::Result;
-use qemu_tests::{Machine, Site, TINY_GUEST_UP, mac_of, secs, up, wait_until};
+use qemu_tests::{Machine, NicModel, Site, TINY_GUEST_UP, mac_of, secs, up, wait_until};
 use serde_json::{Value, json};
 
 /// What the agent knows of the first machine that asked and that nobody knows.
@@ -12,6 +12,28 @@ async fn discovered(site: &Site) -> Result<Value> {
         Ok(site.status().await?["discovered"].get(0).cloned())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_device_with_an_e1000_card_reaches_multi_user() -> Result<()> {
+    let mut site = Site::new("e1000").await?;
+    site.add_device(10, "overlay");
+    site.apply().await?;
+    let e1000 = site.machine(10)?.bios().nics(|nic| nic.model = NicModel::E1000);
+    up(&e1000.start().await?).await?;
+    site.lan.passed()
+}
+
+#[tokio::test]
+async fn uefi_firmware_that_boots_by_http_asks_for_its_script() -> Result<()> {
+    let site = Site::new("uefi-http").await?;
+    let _machine = site.machine(10)?.uefi_http().start().await?;
+    let machine = discovered(&site).await?;
+    assert_eq!((&machine["mac"], &machine["platform"]), (&json!(mac_of(10)), &json!("efi")));
+    // UEFI specification, 24.7: this is what firmware calls itself that boots by HTTP on x64.
+    let log = site.agent.debug().check("journalctl -b --no-pager").await?;
+    assert!(log.contains("HTTPClient:Arch:00016"), "the firmware asked as another client");
+    site.lan.passed()
 }
 
 #[tokio::test]
