@@ -59,7 +59,7 @@ pub(crate) fn render_args(spec: &Spec, paths: &Paths, accel: Accel, incoming: bo
         add_disk(&mut args, index, drive, serial);
     }
     for (index, (nic, socket)) in spec.nics.iter().zip(&paths.nics).enumerate() {
-        add_nic(&mut args, index, nic, socket);
+        add_nic(&mut args, index, nic, &spec.firmware, socket);
     }
     if spec.reaches_host() {
         add_host_card(&mut args, spec);
@@ -167,12 +167,18 @@ fn add_disk(args: &mut Args, index: usize, drive: &Drive, serial: &str) {
     );
 }
 
-fn add_nic(args: &mut Args, index: usize, nic: &NicSpec, socket: &Path) {
+/// QEMU's cards carry iPXE in their ROM. For BIOS there is nothing else; UEFI firmware has a network boot of its own, which fetches
+/// the agent's iPXE as real machines do.
+fn add_nic(args: &mut Args, index: usize, nic: &NicSpec, firmware: &Firmware, socket: &Path) {
     args.add(
         "-netdev",
         format!("stream,id=net{index},server=off,addr.type=unix,addr.path={}", escaped(socket)),
     );
-    let boot = if nic.boot { format!("bootindex={index}") } else { "romfile=".into() };
+    let boot = match firmware {
+        _ if !nic.boot => "romfile=".into(),
+        Firmware::Uefi { .. } => format!("bootindex={index},romfile="),
+        Firmware::Bios => format!("bootindex={index}"),
+    };
     args.add(
         "-device",
         format!("{},id=nic{index},netdev=net{index},mac={},{boot}", nic.model.device(), nic.mac),
