@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a key that a JSON object lacks reads as null")]
 
 use anyhow::Result;
-use qemu_tests::{Builder, Site, secs, up};
+use qemu_tests::{Builder, Site, secs, up, wait_until};
 
 async fn boots_to_multi_user(name: &str, firmware: impl FnOnce(Builder) -> Builder) -> Result<()> {
     let mut site = Site::new(name).await?;
@@ -19,9 +19,13 @@ async fn boots_to_multi_user(name: &str, firmware: impl FnOnce(Builder) -> Build
     assert!(addresses.contains(" 10.77.0.10/24 "), "{addresses}");
     assert!(!addresses.contains("dynamic"), "the address is its own, not leased: {addresses}");
     site.wait_step(10, "up", secs(10)).await?;
-    let status = site.status().await?;
-    let sessions = &status["sessions"]["iqn.2026-01.org.clusterducks:generation.lab.g1"];
-    assert_eq!(sessions[0], "iqn.2026-01.org.clusterducks:initiator.pc-10");
+    // A converged agent looks at its sessions once a minute.
+    wait_until("the status to show the device's session", secs(70), async || {
+        let status = site.status().await?;
+        let sessions = &status["sessions"]["iqn.2026-01.org.clusterducks:generation.lab.g1"];
+        Ok((sessions[0] == "iqn.2026-01.org.clusterducks:initiator.pc-10").then_some(()))
+    })
+    .await?;
     site.lan.passed()
 }
 
