@@ -6,8 +6,11 @@ mod alone;
 
 use std::time::Duration;
 
-use alone::{DEVICES, Machine, address, ask, shows, start};
+use alone::{DEVICES, Machine, address, ask, document, shows, start};
 use clusterducks_agent::owner::{Request, Status};
+use model::step::Step;
+use serde_json::json;
+use tokio::sync::oneshot;
 
 /// On one worker, so that only the owner's own letting the others go first brings all of them into one batch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -36,7 +39,7 @@ async fn a_device_that_asks_while_another_is_made_ready_is_the_next() {
     while machine.rolled_back() == 0 {
         tokio::task::yield_now().await;
     }
-    let (reply, second) = tokio::sync::oneshot::channel();
+    let (reply, second) = oneshot::channel();
     let device = "pc-2".parse().unwrap();
     let request = Request::Provision { device, generation: 1, from: address(2), reply };
     assert!(handle.send(request).await);
@@ -44,6 +47,38 @@ async fn a_device_that_asks_while_another_is_made_ready_is_the_next() {
     let both = async { (first.await.unwrap(), second.await.unwrap().is_ok()) };
     let answered = tokio::time::timeout(Duration::from_secs(20), both).await;
     assert_eq!(answered.expect("nobody waits for the timer"), (true, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_asks_before_much_other_work_does_not_wait_for_its_end() {
+    let (folder, machine) = (tempfile::tempdir().unwrap(), Machine::new(0));
+    let handle = start(&folder, &machine).await;
+    let asking = handle.clone();
+    let first = tokio::spawn(async move { ask(&asking, 1, address(1)).await.is_ok() });
+    while machine.rolled_back() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut much = document(2, 1);
+    let vdisk =
+        |number| json!({ "name": format!("v-{number}"), "pool": "tank", "size_bytes": 1 << 20 });
+    much["vdisks"] = (0..30).map(vdisk).collect();
+    let desired = Box::new(serde_json::from_value(much).unwrap());
+    let (reply, in_force) = oneshot::channel();
+    assert!(handle.send(Request::Apply { desired, reply }).await);
+    let (reply, second) = oneshot::channel();
+    let device = "pc-2".parse().unwrap();
+    let request = Request::Provision { device, generation: 1, from: address(2), reply };
+    assert!(handle.send(request).await);
+    machine.allow(2);
+    assert!(first.await.unwrap() && in_force.await.unwrap().is_ok());
+    assert!(second.await.unwrap().is_ok());
+    let mut roll_backs = 0;
+    let before = machine.applied().into_iter().take_while(|step| {
+        roll_backs += usize::from(matches!(step, Step::MakeNew(_)));
+        roll_backs < 2
+    });
+    let other = before.filter(|step| matches!(step, Step::CreateZvol { .. })).count();
+    assert!(other < 5, "{other} other things were done first");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,7 +65,7 @@ impl<H: Host> Owner<H> {
     }
 
     /// Applies a plan in order. Requests that came in are taken between any two steps; they can change what is planned, so the
-    /// rest is left to the next plan then.
+    /// rest is left to the next plan then. Who asked while others were made ready waits for one step, not for the rest of a plan.
     async fn apply_all(&mut self, plan: &Plan, failed: &mut Failures) -> Applied {
         for step in &plan.steps {
             if let Some(broken) = blocked_by(step, failed) {
@@ -73,7 +73,7 @@ impl<H: Host> Owner<H> {
                 continue;
             }
             self.apply(step, failed).await;
-            if self.drain().await {
+            if self.drain().await || !self.asked.is_empty() {
                 return Applied::Part;
             }
         }

@@ -36,6 +36,8 @@ struct Inner {
     machine: Mutex<SimHost>,
     observed: AtomicUsize,
     rolled_back: AtomicUsize,
+    /// What was done, in order.
+    applied: Mutex<Vec<Step>>,
     /// Each roll-back takes one, and waits for it.
     places: Semaphore,
 }
@@ -46,6 +48,7 @@ impl Machine {
             machine: Mutex::new(SimHost::demo()),
             observed: AtomicUsize::new(0),
             rolled_back: AtomicUsize::new(0),
+            applied: Mutex::default(),
             places: Semaphore::new(roll_backs),
         }))
     }
@@ -60,6 +63,10 @@ impl Machine {
 
     pub(crate) fn rolled_back(&self) -> usize {
         self.0.rolled_back.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn applied(&self) -> Vec<Step> {
+        self.0.applied.lock().unwrap().clone()
     }
 
     pub(crate) fn allow(&self, roll_backs: usize) {
@@ -81,6 +88,7 @@ impl Host for Machine {
             self.0.rolled_back.fetch_add(1, Ordering::SeqCst);
             self.0.places.acquire().await.unwrap().forget();
         }
+        self.0.applied.lock().unwrap().push(step.clone());
         let changed = self.hold().change(step);
         changed.map_err(|refusal| Error::new("the simulated machine refused", refusal))
     }
