@@ -150,13 +150,17 @@ impl<H: Host> Owner<H> {
         self.unclaimed.extend(unclaimed.filter_map(|(device, boot)| Some((device, boot?.clone()))));
     }
 
-    /// The boot that was ready when the device had given up waiting for it: it is as good as new.
+    /// The boot that was ready when the device had given up waiting for it: it is as good as new. It goes on waiting when somebody
+    /// else asks.
     fn unclaimed(&mut self, one: &Asked) -> Option<Provisioned> {
+        let boot = self.unclaimed.get(&one.device)?;
+        let newest = self.boots.get(&one.device) == Some(boot);
+        if newest && (boot.generation != one.generation || boot.from != one.from) {
+            return None;
+        }
         let boot = self.unclaimed.remove(&one.device)?;
-        let same = boot.generation == one.generation && boot.from == one.from;
-        let newest = self.boots.get(&one.device) == Some(&boot);
         let ready = || self.outcome(&one.device, &boot, &Failures::new(), &[]).ok();
-        (same && newest).then(ready).flatten()
+        newest.then(ready).flatten()
     }
 
     /// Tells everybody who asked that it can't be done now.
