@@ -1,5 +1,6 @@
 //! The newest boot of each device as a journal: a device that boots costs a line, however many devices there are. A line is
-//! `["<device>",<boot>]`, with `null` for a device whose boot is over; of a device's lines the last one counts.
+//! `["<device>",<boot>]`, with `null` for a device whose boot is over; of a device's lines the last one counts. What stands there and
+//! is no boot that we know costs its own device and no other: after an update that failed, an older agent reads these lines.
 
 use std::path::Path;
 
@@ -8,6 +9,8 @@ use model::{
     boot::{Boot, Boots},
     name::DeviceName,
 };
+
+use serde_json::Value;
 
 use super::MODE;
 
@@ -26,13 +29,19 @@ impl BootLog {
     pub(super) fn open(folder: &Path) -> Result<(Self, Boots), files::Error> {
         let (mut boots, mut lines) = (Boots::new(), 0);
         let journal = Journal::open(&folder.join(FILE), MODE, |line| {
-            let read = serde_json::from_slice::<(DeviceName, Option<Boot>)>(line);
-            lines += usize::from(read.is_ok());
-            read.map(|(device, boot)| match boot {
-                Some(boot) => drop(boots.insert(device, boot)),
-                None => drop(boots.remove(&device)),
-            })
-            .is_ok()
+            let Ok((device, boot)) = serde_json::from_slice::<(DeviceName, Value)>(line) else {
+                return false;
+            };
+            lines += 1;
+            match serde_json::from_value(boot) {
+                Ok(Some(boot)) => drop(boots.insert(device, boot)),
+                Ok(None) => drop(boots.remove(&device)),
+                Err(error) => {
+                    tracing::warn!(%device, %error, "a boot that a newer agent kept; its device has to start again");
+                    boots.remove(&device);
+                }
+            }
+            true
         })?;
         Ok((Self { journal, lines }, boots))
     }
@@ -120,6 +129,19 @@ mod tests {
         log.keep(&boots, [&pc(0)]).await.unwrap();
         assert_eq!(BootLog::open(folder.path()).unwrap().1, boots);
         assert_eq!(boots.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_boot_of_a_kind_that_is_not_known_here_costs_its_own_device_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut log, mut boots) = BootLog::open(folder.path()).unwrap();
+        boots.extend([(pc(0), boot(0)), (pc(1), boot(1))]);
+        log.keep(&boots, [&pc(0)]).await.unwrap();
+        let newer = r#"["pc-0",{"boot_mode":"maintenance"}]"#;
+        log.journal.append(format!("{newer}\n").into_bytes()).await.unwrap();
+        log.keep(&boots, [&pc(1)]).await.unwrap();
+        boots.remove(&pc(0));
+        assert_eq!(BootLog::open(folder.path()).unwrap().1, boots);
     }
 
     #[tokio::test]
