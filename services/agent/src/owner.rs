@@ -178,8 +178,9 @@ impl<H: Host> Owner<H> {
         events: Arc<Events>,
         registry: &mut Registry,
     ) -> Result<(Self, Handle), store::Error> {
-        let (sent, (boot_log, boots)) = (store.desired()?, store.boots()?);
+        let (sent, (boot_log, mut boots)) = (store.desired()?, store.boots()?);
         let document = complete(&seed, &sent);
+        boots.retain(|device, _| document.device(device).is_some());
         let (sender, requests) = mpsc::channel(4096);
         let wake = sender.downgrade();
         let host = make_host(Box::new(move |reason| {
@@ -303,7 +304,10 @@ impl<H: Host> Owner<H> {
         self.publish_status(Vec::new());
         let unknown = |device: &&DeviceName| self.document.device(device).is_none();
         let gone: Vec<DeviceName> = self.boots.keys().filter(unknown).cloned().collect();
-        self.forget_boots(gone).await?;
+        if let Err(error) = self.forget_boots(gone).await {
+            let error = host::seam::chain(&error);
+            tracing::warn!(error, "the boots of devices that are gone can't be taken off the disk");
+        }
         Ok(())
     }
 
