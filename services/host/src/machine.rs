@@ -97,6 +97,7 @@ impl Machine {
             leasing: leases.asked,
             resolvers: own::observe_resolvers(&self.own).await.map_err(read)?,
             time_servers: own::observe_time_servers(&self.own).await.map_err(read)?,
+            clock_stopped: own::observe_clock_stopped().await.map_err(read)?,
             ..Observed::default()
         })
     }

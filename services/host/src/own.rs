@@ -22,7 +22,7 @@ pub enum Error {
     /// The kernel does not take the name.
     #[error("the kernel refuses the name {0}")]
     Name(ServerName, #[source] rustix::io::Errno),
-    /// The unit can't be stopped or started.
+    /// The unit can't be stopped, started or asked for.
     #[error("can't {action} {CLOCK}")]
     Unit {
         /// What was tried.
@@ -108,6 +108,17 @@ pub async fn observe_time_servers(paths: &Paths) -> Result<Vec<Ipv4Addr>> {
     let text = read(&paths.timesyncd).await?;
     let list = text.lines().find_map(|line| line.strip_prefix("NTP=")).unwrap_or_default();
     Ok(list.split_whitespace().filter_map(|server| server.parse().ok()).collect())
+}
+
+/// Whether the unit that keeps the clock does not run.
+///
+/// # Errors
+/// systemd does not answer.
+pub async fn observe_clock_stopped() -> Result<bool> {
+    let command =
+        Cmd::new(Program::Systemctl).args(["show", "--property=ActiveState", "--value", CLOCK]);
+    let state = command.run().await.map_err(|source| Error::Unit { action: "ask for", source })?;
+    Ok(matches!(state.trim(), "inactive" | "failed"))
 }
 
 /// Writes the file (timesyncd.conf(5)) while the one who reads it is stopped: one that runs has read the file that is there.

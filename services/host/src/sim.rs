@@ -114,6 +114,7 @@ impl SimHost {
         self.state.leasing.clear();
         self.state.resolvers.clear();
         self.state.time_servers.clear();
+        self.state.clock_stopped = false;
         for link in &mut self.state.links {
             link.addresses.clear();
             link.gateway = None;
@@ -133,7 +134,10 @@ impl SimHost {
             Step::SetServerName(name) => self.state.server = Some(name.clone()),
             Step::Lease(macs) => self.lease(macs)?,
             Step::SetResolvers(servers) => self.state.resolvers = servers.clone(),
-            Step::SetTimeServers(servers) => self.state.time_servers = servers.clone(),
+            Step::SetTimeServers(servers) => {
+                self.state.time_servers = servers.clone();
+                self.state.clock_stopped = false;
+            }
             Step::SetLink { mac, add, remove, gateway } => {
                 let link = self.state.links.iter_mut().find(|link| link.mac == *mac);
                 let link = link.ok_or_else(|| Refusal::Absent(mac.to_string()))?;

@@ -369,6 +369,50 @@ proptest! {
 }
 
 #[test]
+fn a_card_that_may_be_a_network_s_is_not_asked_on_before_udev_has_told_its_place() {
+    let mut desired = Desired::default();
+    let mut server = server();
+    let place = "pci-0000:00:04.0";
+    desired.networks.push(Network {
+        name: "lab".parse().unwrap(),
+        interface: Interface::Path(place.to_owned()),
+        address: "10.77.0.1/24".parse().unwrap(),
+        gateway: None,
+        dns: vec![],
+        domain: None,
+        dhcp: Dhcp::Proxy,
+    });
+    for link in &mut server.state.links {
+        link.path = None;
+    }
+    server.state.links[1].path = Some("pci-0000:00:05.0".to_owned());
+    let asked = |state: &Observed| -> Vec<Step> {
+        let steps = plan(&desired, &Boots::new(), state).steps;
+        steps.into_iter().filter(|step| matches!(step, Step::Lease(_))).collect()
+    };
+    let on = |links: &[usize]| {
+        let macs = links.iter().map(|link| server.state.links[*link].mac);
+        vec![Step::Lease(macs.collect())]
+    };
+    assert_eq!(asked(&server.state), on(&[1]));
+    let mut told = server.state.clone();
+    told.links[0].path = Some(place.to_owned());
+    assert_eq!(asked(&told), on(&[1, 2]));
+}
+
+#[test]
+fn a_clock_that_was_left_stopped_is_started_again() {
+    let mut server = server();
+    let blank = Desired::default();
+    converge(&mut server, &blank, &Boots::new()).unwrap();
+    server.state.clock_stopped = true;
+    let steps = plan(&blank, &Boots::new(), &server.state).steps;
+    assert_eq!(steps, [Step::SetTimeServers(vec![])]);
+    converge(&mut server, &blank, &Boots::new()).unwrap();
+    assert!(!server.state.clock_stopped);
+}
+
+#[test]
 fn a_server_asks_for_addresses_only_where_it_serves_no_devices() {
     let blank = Desired::default();
     let mut server = server();

@@ -32,6 +32,8 @@ pub struct Observed {
     pub resolvers: Vec<Ipv4Addr>,
     /// The time servers that it was given.
     pub time_servers: Vec<Ipv4Addr>,
+    /// Nobody keeps the clock: who does was stopped to be given other servers, or died.
+    pub clock_stopped: bool,
     /// Whole disks that a pool could take.
     pub disks: Vec<Disk>,
     /// Imported pools, ours or not.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{Planner, machine::find};
 use crate::{
-    desired::Management,
+    desired::{Interface, Management, Network},
     name::Mac,
     observed::Link,
     step::{Resource, Step},
@@ -22,10 +22,11 @@ impl Planner<'_> {
     }
 
     /// Asks for addresses by DHCP where the management interface has none of its own, and without a management interface on
-    /// every card that serves no network. Never on one that does: there the server's address is what devices boot from.
+    /// every card that serves no network. Never on one that does, or may: there the server's address is what devices boot from.
     pub(super) fn leases(&mut self) {
         let serving: BTreeSet<Mac> = self.serving().map(|link| link.mac).collect();
         let idle = self.observed.links.iter().filter(|link| !serving.contains(&link.mac));
+        let idle = idle.filter(|link| !self.may_be_sought(link));
         let wanted: BTreeSet<Mac> = match &self.desired.management {
             None => idle.map(|link| link.mac).collect(),
             Some(Management { address: Some(_), .. }) => BTreeSet::new(),
@@ -60,6 +61,15 @@ impl Planner<'_> {
         networks.filter_map(|network| find(&self.observed.links, &network.interface))
     }
 
+    /// A card whose place udev has not told yet may be the one that a network names by its place.
+    fn may_be_sought(&self, link: &Link) -> bool {
+        let sought = |network: &Network| {
+            matches!(network.interface, Interface::Path(_))
+                && find(&self.observed.links, &network.interface).is_none()
+        };
+        link.path.is_none() && self.desired.networks.iter().any(sought)
+    }
+
     /// Names from the servers of the document, else from those of the leases.
     pub(super) fn name_service(&mut self) {
         let wanted = match &self.desired.management {
@@ -85,7 +95,7 @@ impl Planner<'_> {
     /// Time from the servers of the document.
     pub(super) fn clock(&mut self) {
         let wanted = self.desired.management.as_ref().map(|m| m.ntp.clone()).unwrap_or_default();
-        if self.observed.time_servers != wanted {
+        if self.observed.time_servers != wanted || self.observed.clock_stopped {
             self.step(Step::SetTimeServers(wanted));
         }
     }
