@@ -1,7 +1,7 @@
 -- Captured with python3 sqlite3.Connection.iterdump from a database of schema 1.
 BEGIN TRANSACTION;
 CREATE TABLE api_tokens (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     name TEXT NOT NULL,
     token_hash BLOB NOT NULL UNIQUE,
@@ -54,7 +54,7 @@ CREATE TABLE device_vdisks (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "device_vdisks" VALUES(1,0,1,'upper',NULL);
 CREATE TABLE devices (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -90,7 +90,7 @@ CREATE TABLE generations (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "generations" VALUES(1,1);
 CREATE TABLE groups (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     volume_id INTEGER NOT NULL REFERENCES volumes (id),
@@ -104,7 +104,7 @@ CREATE TABLE groups (
 ) STRICT;
 INSERT INTO "groups" VALUES(1,1,1,1,'lab',1,NULL,'console=ttyS0');
 CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER REFERENCES networks (id) ON DELETE CASCADE,
     server_id INTEGER REFERENCES servers (id) ON DELETE CASCADE,
@@ -118,7 +118,7 @@ CREATE TABLE jobs (
     ended_ms INTEGER
 ) STRICT;
 CREATE TABLE join_codes (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     network_id INTEGER NOT NULL REFERENCES networks (id) ON DELETE CASCADE,
     server_id INTEGER REFERENCES servers (id) ON DELETE CASCADE,
     code_hash BLOB NOT NULL UNIQUE,
@@ -128,7 +128,7 @@ CREATE TABLE join_codes (
     confirm INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE menus (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -147,7 +147,7 @@ CREATE TABLE network_tunnels (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "network_tunnels" VALUES(1,1,0);
 CREATE TABLE networks (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     organization_id INTEGER NOT NULL REFERENCES organizations (id),
     name TEXT NOT NULL,
@@ -155,7 +155,7 @@ CREATE TABLE networks (
 ) STRICT;
 INSERT INTO "networks" VALUES(1,1,1,'north');
 CREATE TABLE organizations (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     name TEXT NOT NULL,
     most_networks INTEGER,
@@ -189,7 +189,7 @@ CREATE TABLE server_interfaces (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "server_interfaces" VALUES(1,1,'{"mac":"52:54:00:00:00:01"}',172818433);
 CREATE TABLE servers (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -202,7 +202,7 @@ CREATE TABLE servers (
 ) STRICT;
 INSERT INTO "servers" VALUES(1,1,1,'agent-1','both',1,NULL,1);
 CREATE TABLE sessions (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     token_hash BLOB NOT NULL UNIQUE,
     created_ms INTEGER NOT NULL,
@@ -213,7 +213,7 @@ CREATE TABLE sessions (
 ) STRICT;
 INSERT INTO "sessions" VALUES(1,1,X'00FF',1,2,3,'192.0.2.7','Firefox');
 CREATE TABLE subnets (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -229,7 +229,7 @@ CREATE TABLE subnets (
 ) STRICT;
 INSERT INTO "subnets" VALUES(1,1,1,'lab','10.77.0.0/24','wire',172818686,'["10.77.0.253"]','lab.example','authoritative',172818632,172818682);
 CREATE TABLE tunnels (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     name TEXT NOT NULL,
     host TEXT NOT NULL,
@@ -246,7 +246,7 @@ CREATE TABLE user_roles (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "user_roles" VALUES(1,1,'technician');
 CREATE TABLE users (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     organization_id INTEGER REFERENCES organizations (id),
     name TEXT NOT NULL,
@@ -264,7 +264,7 @@ CREATE TABLE users (
 ) STRICT;
 INSERT INTO "users" VALUES(1,1,1,'tina','Tina T.','tina@example.org','member',0,'$argon2id$v=19$x',NULL,NULL,NULL,0);
 CREATE TABLE vdisks (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     pool_id INTEGER NOT NULL REFERENCES pools (id),
@@ -274,7 +274,7 @@ CREATE TABLE vdisks (
 ) STRICT;
 INSERT INTO "vdisks" VALUES(1,1,1,1,'home-01',1073741824);
 CREATE TABLE volumes (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -323,5 +323,18 @@ CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit BEGIN
     SELECT RAISE(ABORT, 'the audit log is append-only');
 END;
 DELETE FROM "sqlite_sequence";
+INSERT INTO "sqlite_sequence" VALUES('api_tokens',1);
 INSERT INTO "sqlite_sequence" VALUES('audit',1);
+INSERT INTO "sqlite_sequence" VALUES('devices',2);
+INSERT INTO "sqlite_sequence" VALUES('groups',1);
+INSERT INTO "sqlite_sequence" VALUES('menus',1);
+INSERT INTO "sqlite_sequence" VALUES('networks',1);
+INSERT INTO "sqlite_sequence" VALUES('organizations',1);
+INSERT INTO "sqlite_sequence" VALUES('servers',1);
+INSERT INTO "sqlite_sequence" VALUES('sessions',1);
+INSERT INTO "sqlite_sequence" VALUES('subnets',1);
+INSERT INTO "sqlite_sequence" VALUES('tunnels',1);
+INSERT INTO "sqlite_sequence" VALUES('users',1);
+INSERT INTO "sqlite_sequence" VALUES('vdisks',1);
+INSERT INTO "sqlite_sequence" VALUES('volumes',1);
 COMMIT;

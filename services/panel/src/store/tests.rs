@@ -81,6 +81,20 @@ fn the_audit_log_can_only_grow() {
     }
 }
 
+#[test]
+fn the_number_of_what_was_deleted_is_not_given_again() {
+    let rig = rig();
+    let store = rig.panel.store();
+    let add = || store.write(|tx| tx.insert(rig.at(), &menu("newest"))).unwrap();
+    let gone = add();
+    store.write(|tx| tx.delete(gone)).unwrap();
+    assert!(add().number() > gone.number());
+    // The pools' numbers stay inside, and a document has its server's.
+    let inside = "SELECT group_concat(name) FROM sqlite_schema WHERE type = 'table'
+        AND sql LIKE '%INTEGER PRIMARY KEY%' AND sql NOT LIKE '%AUTOINCREMENT%'";
+    assert_eq!(sql::<String>(store, inside), "pools,documents");
+}
+
 /// Tables that people never fill in: a clash there is a fault of ours, and stays one.
 const NOT_FOR_PEOPLE: [&str; 6] = [
     "recovery_codes",

@@ -1,8 +1,10 @@
 -- Names are unique inside a network: a server belongs to one network, and its document names every object once.
 -- Times are milliseconds since 1970; IPv4 addresses are numbers, so that they sort and compare.
+-- What is known by its number outside of the store has AUTOINCREMENT: the log, locks and links speak of it after it is gone, and
+-- must never speak of another record.
 
 CREATE TABLE organizations (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     name TEXT NOT NULL,
     most_networks INTEGER,
@@ -12,7 +14,7 @@ CREATE TABLE organizations (
 ) STRICT;
 
 CREATE TABLE users (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     organization_id INTEGER REFERENCES organizations (id),
     name TEXT NOT NULL,
@@ -38,7 +40,7 @@ CREATE TABLE recovery_codes (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sessions (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     token_hash BLOB NOT NULL UNIQUE,
     created_ms INTEGER NOT NULL,
@@ -51,7 +53,7 @@ CREATE INDEX sessions_of_user ON sessions (user_id);
 CREATE INDEX sessions_by_expiry ON sessions (expires_ms);
 
 CREATE TABLE api_tokens (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     name TEXT NOT NULL,
     token_hash BLOB NOT NULL UNIQUE,
@@ -65,7 +67,7 @@ CREATE TABLE api_tokens (
 CREATE INDEX api_tokens_of_network ON api_tokens (network_id);
 
 CREATE TABLE tunnels (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     name TEXT NOT NULL,
     host TEXT NOT NULL,
@@ -75,7 +77,7 @@ CREATE TABLE tunnels (
 ) STRICT;
 
 CREATE TABLE networks (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     organization_id INTEGER NOT NULL REFERENCES organizations (id),
     name TEXT NOT NULL,
@@ -100,7 +102,7 @@ CREATE TABLE user_roles (
 CREATE INDEX user_roles_by_network ON user_roles (network_id);
 
 CREATE TABLE subnets (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -118,7 +120,7 @@ CREATE INDEX subnets_by_name ON subnets (name);
 CREATE INDEX subnets_by_lan ON subnets (lan);
 
 CREATE TABLE servers (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -152,7 +154,7 @@ CREATE TABLE pools (
 ) STRICT;
 
 CREATE TABLE volumes (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -164,7 +166,7 @@ CREATE TABLE volumes (
 CREATE INDEX volumes_by_name ON volumes (name);
 
 CREATE TABLE groups (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     volume_id INTEGER NOT NULL REFERENCES volumes (id),
@@ -186,7 +188,7 @@ CREATE TABLE generations (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE vdisks (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     pool_id INTEGER NOT NULL REFERENCES pools (id),
@@ -198,7 +200,7 @@ CREATE INDEX vdisks_by_name ON vdisks (name);
 CREATE INDEX vdisks_of_pool ON vdisks (pool_id);
 
 CREATE TABLE menus (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -211,7 +213,7 @@ CREATE TABLE menus (
 CREATE INDEX menus_by_name ON menus (name);
 
 CREATE TABLE devices (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER NOT NULL REFERENCES networks (id),
     name TEXT NOT NULL,
@@ -272,7 +274,7 @@ CREATE TABLE documents (
 ) STRICT;
 
 CREATE TABLE join_codes (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     network_id INTEGER NOT NULL REFERENCES networks (id) ON DELETE CASCADE,
     server_id INTEGER REFERENCES servers (id) ON DELETE CASCADE,
     code_hash BLOB NOT NULL UNIQUE,
@@ -285,7 +287,7 @@ CREATE INDEX join_codes_of_network ON join_codes (network_id);
 CREATE INDEX join_codes_of_server ON join_codes (server_id);
 
 CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     version INTEGER NOT NULL DEFAULT 1,
     network_id INTEGER REFERENCES networks (id) ON DELETE CASCADE,
     server_id INTEGER REFERENCES servers (id) ON DELETE CASCADE,
