@@ -274,7 +274,7 @@ impl Panel {
     /// # Errors
     /// The cursor is unknown.
     pub fn audit(&self, actor: Actor, query: &EntryQuery) -> Result<Page<Entry>, Error> {
-        self.read(actor, |work| Ok(work.tx.entries(&work.audit_scope(), query)?))
+        self.read(actor, |work| Ok(work.tx.entries(&work.audit_scope()?, query)?))
     }
 }
 

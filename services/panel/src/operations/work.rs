@@ -153,9 +153,18 @@ impl Work<'_> {
         self.scope_of(T::OWNER, least(Verb::Read, T::NOUN))
     }
 
-    /// The log shows what was, so it takes the admin of what it speaks of.
-    pub(crate) fn audit_scope(self) -> Scope {
-        self.scope_of(Owner::Network("network_id"), Rank::Admin)
+    /// The log shows what was, so it takes the admin of what it speaks of. What it has of no network speaks of users too: a
+    /// token that counts for less than what sees these is shown its networks alone.
+    pub(crate) fn audit_scope(self) -> Result<Scope, Error> {
+        let below = |limit: Limit| limit.most < least(Verb::Read, Noun::User);
+        let narrow = self.who.limit.is_some_and(below);
+        Ok(match self.scope_of(Owner::Network("network_id"), Rank::Admin) {
+            Scope::All if narrow => Scope::Networks(self.tx.networks_of(None)?),
+            Scope::Organization(home) if narrow => {
+                Scope::Networks(self.tx.networks_of(Some(home))?)
+            }
+            scope => scope,
+        })
     }
 
     fn scope_of(self, owner: Owner, least: Rank) -> Scope {

@@ -72,6 +72,18 @@ impl Tx<'_> {
         Ok(found.map(Id::new))
     }
 
+    /// The networks of an organization, or all.
+    pub(crate) fn networks_of(
+        self,
+        organization: Option<Id<Organization>>,
+    ) -> Result<Vec<Id<Network>>, Error> {
+        let sql = "SELECT id FROM networks WHERE ?1 IS NULL OR organization_id = ?1 ORDER BY id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let ids =
+            statement.query_map([organization.map(Id::number)], |row| row.get(0).map(Id::new))?;
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
     /// How many networks, users and devices an organization has.
     pub(crate) fn possessions(
         self,

@@ -1,11 +1,14 @@
 //! Who may do what, asked of the operations themselves.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::super::*;
 use crate::{
+    access::{Limit, Rank},
     noun::{Device, Group, Menu, Network, Organization, Server, Subnet, Tunnel, Vdisk, Volume},
-    store::Tx,
+    store::{Digest, Tx},
     testing::{ROOT, Rig, device, fields, rig, value},
 };
 
@@ -204,5 +207,43 @@ fn every_operation_asks_the_table() {
         (rig.user("s", "superadmin", None), [all; 11]),
     ] {
         assert_eq!(walk(actor), expected, "{actor:?}");
+    }
+}
+
+#[test]
+fn a_token_reads_of_the_log_what_its_rank_may_see() {
+    let rig = rig();
+    let user = |name, standing, role| rig.user(name, standing, role);
+    let owners = [
+        user("root", "superadmin", None),
+        user("olga", "organization-admin", None),
+        user("anna", "member", Some("admin")),
+    ];
+    let nouns = |actor| -> BTreeSet<Noun> {
+        let entries = rig.panel.audit(actor, &EntryQuery::default()).unwrap().rows;
+        entries.into_iter().map(|entry| entry.noun).collect()
+    };
+    // What was made of no network, and what was made in one.
+    let (wide, inside) = (Noun::User, Noun::Server);
+    let ranks = [
+        (Rank::Technician, [(false, false); 3]),
+        (Rank::Admin, [(false, true); 3]),
+        (Rank::OrganizationAdmin, [(true, true), (true, true), (false, true)]),
+        (Rank::Superadmin, [(true, true), (true, true), (false, true)]),
+    ];
+    let mut byte = 0;
+    for (most, expected) in ranks {
+        for (owner, expected) in owners.into_iter().zip(expected) {
+            byte += 1;
+            let limit = Limit { most, network: None };
+            let (name, digest) = (format!("{most:?}"), Digest([byte; 32]));
+            rig.panel.make_token(owner, &name, digest, limit, u64::MAX >> 1).unwrap();
+            let seen = nouns(rig.panel.token(digest).unwrap().unwrap());
+            assert_eq!(
+                (seen.contains(&wide), seen.contains(&inside)),
+                expected,
+                "{owner:?} {most:?}"
+            );
+        }
     }
 }
