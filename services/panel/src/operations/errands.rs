@@ -1,6 +1,6 @@
 //! Codes by which servers join, and jobs.
 
-use super::{Actor, Error, Panel, invalid};
+use super::{Actor, Error, Panel, Work, invalid};
 use crate::{
     access::Verb,
     noun::{Id, Network, Noun, Place, Server},
@@ -26,11 +26,7 @@ impl Panel {
     ) -> Result<JoinCode, Error> {
         self.write(actor, |work| {
             work.allow(Verb::Create, Noun::Server, network.place())?;
-            if let Some(server) = server
-                && work.seen(server)?.place != network.place()
-            {
-                return Err(Error::NotFound { noun: Noun::Server });
-            }
+            work.stands_at(server, network.place())?;
             let mut faults = Vec::new();
             if lasts_ms == 0 || lasts_ms > LONGEST_MS {
                 faults.push(FieldError::new("lasts_ms", "a code is good for a week at the most"));
@@ -89,7 +85,7 @@ impl Panel {
     /// Begins a job of an operation that the actor may do.
     ///
     /// # Errors
-    /// The actor may not change servers there.
+    /// The actor may not change servers there; the server stands elsewhere.
     pub fn begin_job(
         &self,
         actor: Actor,
@@ -100,6 +96,7 @@ impl Panel {
         self.write(actor, |work| {
             let place = network.map_or(Place::Panel, Id::place);
             work.allow(Verb::Change, Noun::Server, place)?;
+            work.stands_at(server, place)?;
             let mut job = Job {
                 id: 0,
                 network,
@@ -162,10 +159,45 @@ impl Panel {
     }
 }
 
+impl Work<'_> {
+    /// Refuses a server of another place: what is allowed here is not allowed there.
+    fn stands_at(self, server: Option<Id<Server>>, place: Place) -> Result<(), Error> {
+        match server {
+            Some(server) if self.seen(server)?.place != place => {
+                Err(Error::NotFound { noun: Noun::Server })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::testing::{ROOT, fields, rig};
+    use crate::testing::{ROOT, fields, rig, value};
+
+    #[test]
+    fn an_errand_is_about_a_server_of_its_own_network() {
+        let rig = rig();
+        let south: Network = value(json!({ "name": "south" }));
+        let south = rig.panel.create(ROOT, rig.home(), south).unwrap().id;
+        let elsewhere: Server = value(json!({ "name": "agent-2", "role": "storage" }));
+        let elsewhere = rig.panel.create(ROOT, south.place(), elsewhere).unwrap().id;
+        let admin = rig.user("anna", "member", Some("admin"));
+        for actor in [admin, ROOT] {
+            let job = rig.panel.begin_job(actor, Some(rig.network), Some(elsewhere), "import");
+            assert!(matches!(job, Err(Error::NotFound { noun: Noun::Server })), "{job:?}");
+            let (server, digest) = (Some(elsewhere), Digest([1; 32]));
+            let code = rig.panel.make_join_code(actor, rig.network, server, digest, 1000, true);
+            assert!(matches!(code, Err(Error::NotFound { noun: Noun::Server })), "{code:?}");
+        }
+        let job = rig.panel.begin_job(ROOT, None, Some(elsewhere), "import");
+        assert!(matches!(job, Err(Error::NotFound { noun: Noun::Server })), "{job:?}");
+        rig.panel.begin_job(admin, Some(rig.network), Some(rig.server.id), "import").unwrap();
+        assert_eq!(rig.panel.jobs(ROOT, None).unwrap().len(), 1);
+    }
 
     #[test]
     fn a_join_code_works_once_and_in_time() {

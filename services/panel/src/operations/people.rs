@@ -140,7 +140,8 @@ impl Panel {
     /// Keeps an API token of the actor's own; its number.
     ///
     /// # Errors
-    /// The actor is no user, or came with a token; the name is taken; it would be over at once.
+    /// The actor is no user, or came with a token, or does not see the network that it is limited to; the name is taken; it
+    /// would be over at once.
     pub fn make_token(
         &self,
         actor: Actor,
@@ -153,6 +154,9 @@ impl Panel {
             return Err(Error::Forbidden { verb: Verb::Create, noun: Noun::User });
         };
         self.write(actor, |work| {
+            if let Some(network) = limit.network {
+                work.seen(network)?;
+            }
             let mut faults = Vec::new();
             if name.trim().is_empty() || name.len() > 80 {
                 faults.push(FieldError::new("name", "say what it is for, in 1 to 80 characters"));

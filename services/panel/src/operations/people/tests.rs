@@ -86,6 +86,21 @@ fn a_token_does_no_more_than_its_limit_and_nothing_when_it_is_over() {
 }
 
 #[test]
+fn a_token_is_limited_to_a_network_that_its_owner_sees() {
+    let rig = rig();
+    let (tina, vera) =
+        (rig.user("tina", "member", Some("technician")), rig.user("vera", "member", None));
+    let limit = |network| Limit { most: Rank::Viewer, network: Some(network) };
+    let make =
+        |actor, network| rig.panel.make_token(actor, "x", digest(1), limit(network), u64::MAX >> 1);
+    let refused = make(vera, rig.network);
+    assert!(matches!(refused, Err(Error::NotFound { noun: Noun::Network })), "{refused:?}");
+    let refused = make(tina, Id::new(99));
+    assert!(matches!(refused, Err(Error::NotFound { noun: Noun::Network })), "{refused:?}");
+    make(tina, rig.network).unwrap();
+}
+
+#[test]
 fn nobody_sets_the_password_of_somebody_above() {
     let rig = rig();
     let olga = rig.user("olga", "organization-admin", None);
