@@ -201,6 +201,9 @@ fn a_server_is_checked_as_its_agent_would() {
     assert_eq!(with("interfaces", interface("x", "10.77.0.1")), ["interfaces[0].subnet"]);
     assert_eq!(with("interfaces", interface("lab", "10.78.0.1")), ["interfaces[0].address"]);
     assert_eq!(with("interfaces", interface("lab", "10.77.0.201")), ["interfaces[0].dhcp"]);
+    let management =
+        |key: &str, to: &str| json!({ "interface": { "mac": "52:54:00:00:00:09" }, key: to });
+    assert_eq!(with("management", management("gateway", "192.0.2.1")), ["management.gateway"]);
     rig.add(device(10));
     assert_eq!(with("interfaces", interface("lab", "10.77.0.10")), ["interfaces[0].address"]);
     let other: Server = value(json!({ "name": "agent-2", "role": "storage", "primary": true }));

@@ -156,7 +156,12 @@ impl Kind for Server {
             let field = format!("interfaces[{index}].address");
             faults.extend(addresses::check(work, &subnet, *address, (Noun::Server, id), &field)?);
         }
-        let alone = Desired { networks, pools: self.pools.clone(), ..Desired::default() };
+        let alone = Desired {
+            management: self.management.clone(),
+            pools: self.pools.clone(),
+            networks,
+            ..Desired::default()
+        };
         faults.extend(faults_below(&alone, "").into_iter().map(|mut fault| {
             fault.field = fault.field.replace("networks[", "interfaces[");
             fault
