@@ -143,23 +143,25 @@ pub enum Published {
 pub(crate) fn publish(tx: Tx<'_>, id: Id<Server>, now_ms: u64) -> Result<Published, Error> {
     let Some(server) = tx.get(id)? else { return Ok(Published::Unchanged) };
     let mut desired = rendered(tx, &server)?;
-    tx.mark_fresh(id)?;
     let faults = validate(&desired);
     if !faults.is_empty() {
+        // It stays stale, so that the fault is told until it is gone.
         return Ok(Published::Faulty { faults });
     }
+    tx.mark_fresh(id)?;
     let before = tx.document(id)?;
-    if let Some(before) = &before {
-        desired.generation = before.generation;
+    // A panel that was restored from a backup may know less than its servers: an agent refuses a number below its own as late, and
+    // what it has by a number that we never gave is not what we think.
+    let shown = before.as_ref().and_then(|before| before.status.as_ref());
+    let shown = shown.map_or(0, |status| status.generation);
+    let told = before.as_ref().map_or(0, |before| before.generation);
+    if let Some(before) = before.filter(|_| shown <= told) {
+        desired.generation = told;
         if serde_json::to_string(&desired).map_err(Error::Json)? == before.body {
             return Ok(Published::Unchanged);
         }
     }
-    // A panel that was restored from a backup may know less than its servers: an agent refuses a number below its own as late.
-    let seen = before.map_or(0, |before| {
-        before.generation.max(before.status.map_or(0, |status| status.generation))
-    });
-    desired.generation = seen + 1;
+    desired.generation = told.max(shown) + 1;
     let body = serde_json::to_string(&desired).map_err(Error::Json)?;
     tx.keep_document(id, desired.generation, &body, now_ms)?;
     Ok(Published::Changed { generation: desired.generation })

@@ -58,16 +58,55 @@ fn the_generation_rises_only_when_the_document_says_something_new() {
         rig.panel.publish().unwrap(),
         [(rig.server.id, Published::Changed { generation: 2 })]
     );
-    // A server that is ahead: the panel came back from a backup.
-    let ahead = Status { generation: 40, converged: true, ..Status::default() };
-    rig.panel.observe(rig.server.id, &ahead).unwrap();
-    rig.add(device(12));
-    assert_eq!(
-        rig.panel.publish().unwrap(),
-        [(rig.server.id, Published::Changed { generation: 41 })]
-    );
-    let kept = rig.panel.document(ROOT, rig.server.id).unwrap().unwrap();
-    assert_eq!((kept.acknowledged, kept.applied), (40, 40));
+}
+
+#[test]
+fn a_server_that_is_ahead_of_a_restored_panel_is_told_anew_above_its_number() {
+    let rig = rig();
+    rig.panel.publish().unwrap();
+    rig.add(device(10));
+    rig.panel.publish().unwrap();
+    let observe = |generation| {
+        let status = Status { generation, converged: true, ..Status::default() };
+        rig.panel.observe(rig.server.id, &status).unwrap();
+        let kept = rig.panel.document(ROOT, rig.server.id).unwrap().unwrap();
+        (kept.acknowledged, kept.applied)
+    };
+    assert_eq!(observe(1), (1, 1));
+    let before = document(&rig);
+    assert_eq!(before.generation, 2);
+    assert_eq!(observe(40), (1, 1), "a number that was never ours");
+    let told = [(rig.server.id, Published::Changed { generation: 41 })];
+    assert_eq!(rig.panel.publish().unwrap(), told, "though nothing else changed");
+    assert_eq!(document(&rig), Desired { generation: 41, ..before });
+    assert_eq!(observe(40), (40, 40), "it has not read it yet");
+    assert_eq!(observe(41), (41, 41));
+    assert_eq!(rig.panel.publish().unwrap(), []);
+}
+
+#[test]
+fn a_faulty_document_is_told_until_it_is_mended() {
+    let rig = rig();
+    rig.panel.publish().unwrap();
+    let mut server = rig.server.value.clone();
+    // Past the operations' checks.
+    server.management = Some(value(json!({ "interface": { "mac": "52:54:00:00:00:09" },
+        "gateway": "192.0.2.1" })));
+    let keep = |server: &Server| {
+        rig.panel.store().write(|tx| {
+            tx.update(rig.server.id, rig.at(), server)?;
+            tx.mark_stale(rig.network)
+        })
+    };
+    keep(&server).unwrap();
+    for _ in 0..2 {
+        let published = rig.panel.publish().unwrap();
+        assert!(matches!(published.as_slice(), [(_, Published::Faulty { .. })]), "{published:?}");
+    }
+    assert_eq!(document(&rig).generation, 1);
+    keep(&rig.server.value).unwrap();
+    assert_eq!(rig.panel.publish().unwrap(), [(rig.server.id, Published::Unchanged)]);
+    assert_eq!(rig.panel.publish().unwrap(), []);
 }
 
 #[test]

@@ -51,6 +51,10 @@ impl Panel {
         self.store.write(|tx| {
             tx.keep_status(server, status, (self.clock)())?;
             let Some(document) = tx.document(server)? else { return Ok(()) };
+            if status.generation > document.generation {
+                // It has a document that we don't know: it is told ours anew, above its own number.
+                return Ok(tx.mark_server_stale(server)?);
+            }
             if !status.converged || status.generation < document.generation {
                 return Ok(());
             }

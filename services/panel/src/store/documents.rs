@@ -35,6 +35,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Notes that the document of this server alone may have changed.
+    pub(crate) fn mark_server_stale(self, server: Id<Server>) -> Result<(), Error> {
+        self.connection
+            .prepare_cached("UPDATE servers SET stale = 1 WHERE id = ? AND stale = 0")?
+            .execute([server.number()])?;
+        Ok(())
+    }
+
     /// Notes that this server's document is up to date.
     pub(crate) fn mark_fresh(self, server: Id<Server>) -> Result<(), Error> {
         self.connection
@@ -101,7 +109,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Keeps what a server showed of itself; false when it has no document yet.
+    /// Keeps what a server showed of itself; false when it has no document yet. A number that we never gave says nothing of ours.
     pub(crate) fn keep_status(
         self,
         server: Id<Server>,
@@ -112,8 +120,9 @@ impl Tx<'_> {
         let kept = self
             .connection
             .prepare_cached(
-                "UPDATE documents SET status = ?2, status_ms = ?3, acknowledged = max(acknowledged, ?4),
-                    applied = iif(?5, max(applied, ?4), applied) WHERE server_id = ?1",
+                "UPDATE documents SET status = ?2, status_ms = ?3,
+                    acknowledged = iif(?4 <= generation, max(acknowledged, ?4), acknowledged),
+                    applied = iif(?5 AND ?4 <= generation, max(applied, ?4), applied) WHERE server_id = ?1",
             )?
             .execute((server.number(), json, now_ms, status.generation, status.converged))?;
         Ok(kept == 1)
