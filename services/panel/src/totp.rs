@@ -6,10 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha2::{Digest as _, Sha256};
-use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 use totp_rs::{Algorithm, Builder, TotpError};
 
-use crate::{codes::alphabet, qr};
+use crate::{codes::alphabet, qr, store::Digest};
 
 /// RFC 4226, 4: 160 bits are recommended.
 const SECRET_BYTES: usize = 20;
@@ -121,54 +120,32 @@ impl Totp {
     }
 }
 
-/// What is kept of a recovery code.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RecoveryHash(pub [u8; 32]);
-
-impl std::fmt::Debug for RecoveryHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RecoveryHash")
-    }
-}
-
 /// New recovery codes: what to show once, and what to keep.
-pub fn recovery_codes() -> Vec<(SecretString, RecoveryHash)> {
+pub fn recovery_codes() -> Vec<(SecretString, Digest)> {
     let code = |()| {
         let bytes: [u8; RECOVERY_BYTES] = rand::random();
-        (alphabet::encode(&bytes).into(), recovery_hash(&bytes))
+        (alphabet::encode(&bytes).into(), digest(&bytes))
     };
     std::iter::repeat_n((), RECOVERY_CODES).map(code).collect()
 }
 
-/// Finds the recovery code that was typed among those that are left; the store then forgets it. It takes as long for each.
+/// What the store may have kept of the recovery code that was typed; it says whether there is one, and uses it.
 ///
 /// # Errors
-/// It is none of them, or mistyped.
-pub fn recover(typed: &str, left: &[RecoveryHash]) -> Result<usize, Error> {
-    let bytes = alphabet::decode(typed).map_err(|_| Error::Wrong)?;
-    let hash = recovery_hash(&bytes);
-    let mut found = Choice::from(0);
-    let mut place = u64::MAX;
-    for (index, kept) in (0_u64..).zip(left) {
-        let same = kept.0.ct_eq(&hash.0);
-        place.conditional_assign(&index, same);
-        found |= same;
-    }
-    if bool::from(found) {
-        usize::try_from(place).map_err(|_| Error::Wrong)
-    } else {
-        Err(Error::Wrong)
-    }
+/// It is no recovery code, or mistyped.
+pub fn recovery_digest(typed: &str) -> Result<Digest, Error> {
+    Ok(digest(&alphabet::decode(typed).map_err(|_| Error::Wrong)?))
 }
 
-fn recovery_hash(bytes: &[u8]) -> RecoveryHash {
+fn digest(bytes: &[u8]) -> Digest {
     let digest = Sha256::new().chain_update(b"clusterducks recovery code\0").chain_update(bytes);
-    RecoveryHash(digest.finalize().into())
+    Digest(digest.finalize().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{operations::Actor, testing::rig};
     use std::{collections::BTreeSet, time::Duration};
 
     /// The secret of RFC 6238's appendix B for SHA-1.
@@ -240,13 +217,20 @@ mod tests {
         let codes = recovery_codes();
         let texts: BTreeSet<_> = codes.iter().map(|(code, _)| code.expose_secret()).collect();
         assert_eq!(texts.len(), RECOVERY_CODES);
-        let mut left: Vec<_> = codes.iter().map(|(_, hash)| *hash).collect();
+        let rig = rig();
+        let user = rig.user("vera", "member", None);
+        let Actor::User(id) = user else { unreachable!() };
+        let kept: Vec<_> = codes.iter().map(|(_, digest)| *digest).collect();
+        rig.panel.set_recovery_codes(user, id, &kept).unwrap();
+        let recover =
+            |typed: &str| rig.panel.use_recovery_code(id, recovery_digest(typed).unwrap()).unwrap();
         for (code, _) in codes.iter().rev() {
             let typed = code.expose_secret().to_lowercase().replace('-', " ");
-            let place = recover(&typed, &left).unwrap();
-            left.remove(place);
-            assert!(matches!(recover(&typed, &left), Err(Error::Wrong)));
+            assert!(recover(&typed));
+            assert!(!recover(&typed), "replayed");
         }
-        assert!(left.is_empty());
+        let (never, _) = recovery_codes().pop().unwrap();
+        assert!(!recover(never.expose_secret()));
+        assert!(matches!(recovery_digest("duck"), Err(Error::Wrong)));
     }
 }
