@@ -5,9 +5,12 @@
 mod authorities;
 
 use authorities::{DAY, Fleet, NOW, host, now};
-use panel::ca::{
-    Algorithm::{EcdsaP256, Rsa2048},
-    Authority, Certificate, Error, Key, PublicKey, Reason, Revoked, Role, Subject,
+use panel::{
+    ca::{
+        Algorithm::{EcdsaP256, Rsa2048},
+        Authority, Certificate, Error, Key, PublicKey, Reason, Revoked, Role, Subject,
+    },
+    noun::Id,
 };
 
 /// Every kind of subject, how openssl shall use its certificate, and the name it shall find.
@@ -24,8 +27,8 @@ fn subjects() -> Vec<(Subject, &'static str)> {
         ),
         (Subject::Fleet, "-purpose sslclient -verify_hostname panel"),
         (
-            Subject::Agent(name("srv-1")),
-            "-purpose sslserver -verify_hostname srv-1.agent.clusterducks.internal",
+            Subject::Agent(Id::new(7), name("srv-1")),
+            "-purpose sslserver -verify_hostname server-7.agent.clusterducks.internal",
         ),
         (
             Subject::Tunnel(name("relay"), vec![]),
@@ -74,11 +77,15 @@ fn a_certificate_is_good_for_its_own_purpose_and_name_alone() {
         (Subject::User("ada".to_owned()), "-purpose sslserver", "unsuitable certificate purpose"),
         (Subject::User("ada".to_owned()), "-verify_hostname panel", "hostname mismatch"),
         (
-            Subject::Agent("a".parse().unwrap()),
+            Subject::Agent(Id::new(7), "a".parse().unwrap()),
             "-purpose sslclient",
             "unsuitable certificate purpose",
         ),
-        (Subject::Agent("a".parse().unwrap()), "-verify_hostname panel", "hostname mismatch"),
+        (
+            Subject::Agent(Id::new(7), "a".parse().unwrap()),
+            "-verify_hostname panel",
+            "hostname mismatch",
+        ),
     ];
     for (subject, use_as, why) in wrong {
         let identity = fleet.issue(&subject, EcdsaP256);
@@ -186,14 +193,14 @@ fn what_stands_in_the_certificates_is_what_they_are_for() {
     for fact in constraints {
         assert!(issuing.contains(fact), "{fact} in {issuing}");
     }
-    let leaf = fleet.issue(&Subject::Agent("srv-1".parse().unwrap()), EcdsaP256);
+    let leaf = fleet.issue(&Subject::Agent(Id::new(7), "srv-1".parse().unwrap()), EcdsaP256);
     fleet.file("leaf.pem", leaf.issued.certificate.pem());
     let text = fleet.shown("x509 -in leaf.pem -noout -text");
     for fact in [
         "CA:FALSE",
         "Digital Signature\n",
         "TLS Web Server Authentication\n",
-        "DNS:srv-1.agent.clusterducks.internal\n",
+        "DNS:server-7.agent.clusterducks.internal\n",
         "X509v3 Subject Key Identifier",
         "X509v3 Authority Key Identifier",
         "CN = server srv-1",
@@ -210,10 +217,13 @@ fn names_come_from_the_registered_subject_and_never_from_the_request() {
     fleet.file("req.cnf", config);
     let request = fleet.shown("req -new -key key.pem -config req.cnf");
     let key = PublicKey::from_request(&request).unwrap();
-    let issued = fleet.ca.issue(&Subject::Agent("srv-1".parse().unwrap()), &key, now()).unwrap();
+    let issued =
+        fleet.ca.issue(&Subject::Agent(Id::new(7), "srv-1".parse().unwrap()), &key, now()).unwrap();
     fleet.file("leaf.pem", issued.certificate.pem());
     let text = fleet.shown("x509 -in leaf.pem -noout -text");
-    assert!(text.contains("DNS:srv-1.agent.clusterducks.internal\n") && text.contains("CA:FALSE"));
+    assert!(
+        text.contains("DNS:server-7.agent.clusterducks.internal\n") && text.contains("CA:FALSE")
+    );
     for claim in ["DNS:panel", "192.0.2.7", "CN = panel", "Client Authentication", "CA:TRUE"] {
         assert!(!text.contains(claim), "{claim} in {text}");
     }

@@ -7,9 +7,12 @@ mod authorities;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use authorities::{DAY, Fleet, Identity, NOW, host, now, openssl_command};
-use panel::ca::{
-    Algorithm::{EcdsaP256, Rsa2048},
-    Fingerprint, Reason, Revoked, Subject, agent_host,
+use panel::{
+    ca::{
+        Algorithm::{EcdsaP256, Rsa2048},
+        Fingerprint, Reason, Revoked, Subject, agent_host,
+    },
+    noun::Id,
 };
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
@@ -128,7 +131,7 @@ fn told(error: std::io::Error) -> Error {
 /// A fleet, the server `srv-1`, and the panel as its client.
 fn cast() -> (Fleet, Identity, Identity) {
     let fleet = Fleet::found();
-    let server = fleet.issue(&Subject::Agent("srv-1".parse().unwrap()), EcdsaP256);
+    let server = fleet.issue(&Subject::Agent(Id::new(7), "srv-1".parse().unwrap()), EcdsaP256);
     let panel = fleet.issue(&Subject::Fleet, EcdsaP256);
     (fleet, server, panel)
 }
@@ -139,7 +142,7 @@ fn lists(fleet: &Fleet, revoked: &[Revoked]) -> Vec<CertificateRevocationListDer
 }
 
 fn srv_1() -> String {
-    agent_host(&"srv-1".parse().unwrap())
+    agent_host(Id::new(7))
 }
 
 #[tokio::test]
@@ -198,7 +201,7 @@ async fn an_expired_client_and_an_expired_server_are_refused() {
 #[tokio::test]
 async fn one_server_can_not_pose_as_another() {
     let (fleet, server, panel) = cast();
-    let other = agent_host(&"srv-2".parse().unwrap());
+    let other = agent_host(Id::new(8));
     let serving = agent(&fleet, &server, lists(&fleet, &[]), 0);
     let met = meet(serving, client(fleet.ca.root().der(), &panel, 0), &other).await;
     let refused = matches!(

@@ -76,6 +76,9 @@ pub enum Error {
     /// There is nothing that the server is reached by.
     #[error("a server's certificate needs a name or an address")]
     Nameless,
+    /// The panel's name at its servers, or one of theirs.
+    #[error("a tunnel can't have a name of the panel or its servers")]
+    Reserved,
     /// The issuing authority was not made for this name.
     #[error("the issuing authority may not vouch for a name that the certificate shall have")]
     OutsideScope(#[source] rustls::Error),
@@ -104,6 +107,7 @@ impl Error {
             | Self::NotPossessed
             | Self::KeyKind
             | Self::Nameless
+            | Self::Reserved
             | Self::OutsideScope(_)
             | Self::Clock
             | Self::Make(_)

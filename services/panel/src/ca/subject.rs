@@ -10,6 +10,7 @@ use model::name::ServerName;
 use rcgen::{ExtendedKeyUsagePurpose as Extended, SanType};
 
 use super::Error;
+use crate::noun::{Id, Server};
 
 /// A DNS name or an address that a server is reached by.
 pub type Host = rustls::pki_types::ServerName<'static>;
@@ -30,8 +31,8 @@ pub enum Subject {
     Panel(Vec<Host>),
     /// The panel as a client of its servers' APIs.
     Fleet,
-    /// A server's API. The panel asks for it as [`agent_host`].
-    Agent(ServerName),
+    /// A server's API. The panel asks for it as [`agent_host`] by its number; the name is for people.
+    Agent(Id<Server>, ServerName),
     /// A server's boot endpoint, under the addresses that its devices boot from.
     Boot(ServerName, Vec<Host>),
     /// A tunnel's broker, under the names and addresses that it is reached by.
@@ -57,9 +58,14 @@ pub enum Kind {
     User,
 }
 
-/// The name that an agent's API certificate carries.
-pub fn agent_host(server: &ServerName) -> String {
-    format!("{server}.agent.{DOMAIN}")
+/// The name that an agent's API certificate carries: of the server's number, which is never given again, for a server's name is
+/// unique in its network alone.
+pub fn agent_host(server: Id<Server>) -> String {
+    format!("server-{server}.{}", agents_domain())
+}
+
+fn agents_domain() -> String {
+    format!("agent.{DOMAIN}")
 }
 
 /// The name that a tunnel's certificate carries beside those it is reached by.
@@ -116,7 +122,7 @@ impl Subject {
         match self {
             Self::Panel(_) => Kind::Panel,
             Self::Fleet => Kind::Fleet,
-            Self::Agent(_) => Kind::Agent,
+            Self::Agent(..) => Kind::Agent,
             Self::Boot(..) => Kind::Boot,
             Self::Tunnel(..) => Kind::Tunnel,
             Self::User(_) => Kind::User,
@@ -128,7 +134,7 @@ impl Subject {
         match self {
             Self::Panel(_) => "clusterducks panel".to_owned(),
             Self::Fleet => "clusterducks panel to its servers".to_owned(),
-            Self::Agent(server) => format!("server {server}"),
+            Self::Agent(_, server) => format!("server {server}"),
             Self::Boot(server, _) => format!("boot {server}"),
             Self::Tunnel(tunnel, _) => format!("tunnel {tunnel}"),
             // The blank keeps it from looking like a DNS name, to which openssl(1) would apply the authority's constraints.
@@ -140,8 +146,13 @@ impl Subject {
         let (own, hosts) = match self {
             Self::Panel(hosts) | Self::Boot(_, hosts) => (None, hosts.as_slice()),
             Self::Fleet => (Some(FLEET_CLIENT.to_owned()), &[][..]),
-            Self::Agent(server) => (Some(agent_host(server)), &[][..]),
-            Self::Tunnel(tunnel, hosts) => (Some(tunnel_host(tunnel)), hosts.as_slice()),
+            Self::Agent(server, _) => (Some(agent_host(*server)), &[][..]),
+            Self::Tunnel(tunnel, hosts) => {
+                if hosts.iter().any(is_the_fleets_own) {
+                    return Err(Error::Reserved);
+                }
+                (Some(tunnel_host(tunnel)), hosts.as_slice())
+            }
             Self::User(_) => return Ok(Vec::new()),
         };
         let own = own.map(|name| Ok(SanType::DnsName(name.try_into()?)));
@@ -149,6 +160,15 @@ impl Subject {
             own.into_iter().chain(hosts.iter().map(name_of)).collect::<Result<_, Error>>()?;
         if names.is_empty() { Err(Error::Nameless) } else { Ok(names) }
     }
+}
+
+/// Whether this name lets its bearer in at the agents, or be taken for one: a broker's certificate is a client's too.
+fn is_the_fleets_own(host: &Host) -> bool {
+    let Host::DnsName(name) = host else { return false };
+    let name = name.as_ref().trim_end_matches('.').to_ascii_lowercase();
+    let domain = agents_domain();
+    name == FLEET_CLIENT
+        || name.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn name_of(host: &Host) -> Result<SanType, Error> {
@@ -172,6 +192,28 @@ mod tests {
         let last_third = end - Kind::Agent.lifetime() / 3;
         assert!(!due(made) && !due(last_third));
         assert!(due(last_third + Duration::from_secs(1)) && due(end) && due(end + 900 * DAY));
+    }
+
+    #[test]
+    fn a_tunnel_is_never_named_as_the_panel_or_a_server() {
+        let names = |host: &str| {
+            let host = Host::try_from(host.to_owned()).unwrap();
+            Subject::Tunnel("relay".parse().unwrap(), vec![host]).alternative_names()
+        };
+        let agent = agent_host(Id::new(7));
+        assert_eq!(agent, "server-7.agent.clusterducks.internal");
+        for host in [
+            "panel",
+            "Panel",
+            &agent,
+            "x.Agent.clusterducks.internal",
+            "agent.clusterducks.internal",
+        ] {
+            assert!(matches!(names(host), Err(Error::Reserved)), "{host}");
+        }
+        for host in ["panel.example.org", "notagent.clusterducks.internal", "192.0.2.7"] {
+            assert!(names(host).is_ok(), "{host}");
+        }
     }
 
     #[test]
