@@ -24,21 +24,45 @@ impl Panel {
         })
     }
 
-    /// Sets what a user proves themselves with, and ends their sessions. Users do so for themselves, admins for others.
+    /// Sets a user's password, by its hash. Users do so for themselves, admins for others. Whoever had the one before is out:
+    /// the sessions end and the API tokens are revoked.
     ///
     /// # Errors
     /// The actor may not change this user.
-    pub fn set_credentials(
+    pub fn set_password(&self, actor: Actor, user: Id<User>, hash: &str) -> Result<(), Error> {
+        self.write(actor, |work| {
+            work.may_answer_for(user)?;
+            work.tx.set_password(user, hash, work.now_ms)?;
+            work.tx.end_sessions(user, None)?;
+            work.tx.revoke_tokens(user)?;
+            work.note(user, "password")
+        })
+    }
+
+    /// Replaces the hash of the password that a user just proved to know, made by older rules; false when the password was
+    /// changed meanwhile. It is the same password, so nothing ends.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn rehash(&self, user: Id<User>, before: &str, hash: &str) -> Result<bool, Error> {
+        self.store.write(|tx| Ok(tx.rehash(user, before, hash)?))
+    }
+
+    /// Sets the sealed secret of a user's one-time passwords, or takes it away, and ends their sessions.
+    ///
+    /// # Errors
+    /// The actor may not change this user.
+    pub fn set_totp(
         &self,
         actor: Actor,
         user: Id<User>,
-        credentials: &Credentials,
+        sealed: Option<&[u8]>,
     ) -> Result<(), Error> {
         self.write(actor, |work| {
             work.may_answer_for(user)?;
-            work.tx.set_credentials(user, credentials)?;
+            work.tx.set_totp(user, sealed)?;
             work.tx.end_sessions(user, None)?;
-            work.note(user, "credentials")
+            work.note(user, "one-time passwords")
         })
     }
 
@@ -165,8 +189,8 @@ impl Panel {
                 faults.push(FieldError::new("expires_ms", "this moment has passed"));
             }
             invalid(faults)?;
-            let created_ms = work.now_ms;
-            let token = Token { id: 0, name: name.to_owned(), limit, created_ms, expires_ms };
+            let (name, created_ms) = (name.to_owned(), work.now_ms);
+            let token = Token { id: 0, name, limit, created_ms, expires_ms, used_ms: None };
             let id = work.tx.insert_token(user, digest, &token)?;
             work.note(user, "a new API token")?;
             Ok(id)
@@ -179,8 +203,28 @@ impl Panel {
     /// The store failed.
     pub fn token(&self, digest: Digest) -> Result<Option<Actor>, Error> {
         let now_ms = (self.clock)();
-        let found = self.store.read(|tx| tx.token(digest, now_ms))?;
-        Ok(found.map(|(user, token)| Actor::Token { user, token }))
+        let found = self.store.read(|tx| {
+            let Some((user, token)) = tx.token(digest, now_ms)? else { return Ok(None) };
+            Ok::<_, Error>(Some((user, token, tx.token_use_due(token, now_ms)?)))
+        })?;
+        let Some((user, token, due)) = found else { return Ok(None) };
+        if due {
+            self.store.write(|tx| tx.note_token_use(token, now_ms))?;
+        }
+        Ok(Some(Actor::Token { user, token }))
+    }
+
+    /// A user's API tokens, the newest first, for themselves and for whoever may read the user.
+    ///
+    /// # Errors
+    /// There is no such user that the actor may see.
+    pub fn tokens(&self, actor: Actor, user: Id<User>) -> Result<Vec<Token>, Error> {
+        self.read(actor, |work| {
+            if work.who.user != Some(user) || work.who.limit.is_some() {
+                work.seen(user)?;
+            }
+            Ok(work.tx.tokens(user)?)
+        })
     }
 
     /// Revokes a token; false when there is none.

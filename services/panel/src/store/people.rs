@@ -2,7 +2,7 @@
 //! not the store's business.
 
 use rusqlite::OptionalExtension;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Tx};
 use crate::{
@@ -58,7 +58,7 @@ pub struct Session {
 }
 
 /// An API token, as its owner sees it in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     /// Its number.
     pub id: i64,
@@ -70,7 +70,12 @@ pub struct Token {
     pub created_ms: u64,
     /// When it ends.
     pub expires_ms: u64,
+    /// When it was used last, to the minute; absent when it never was.
+    pub used_ms: Option<u64>,
 }
+
+/// How often it is noted that a token is used: not every request of a script is worth a write to the disk.
+const USED_EVERY_MS: u64 = 60_000;
 
 impl Tx<'_> {
     /// The user of this name, wherever they belong.
@@ -96,22 +101,24 @@ impl Tx<'_> {
         Ok(found.optional()?)
     }
 
-    /// Sets what a user proves themselves with.
-    pub(crate) fn set_credentials(
-        self,
-        user: Id<User>,
-        credentials: &Credentials,
-    ) -> Result<(), Error> {
-        self.connection
-            .prepare_cached(
-                "UPDATE users SET password_hash = ?2, totp_secret = ?3, totp_last_step = ?4 WHERE id = ?1",
-            )?
-            .execute((
-                user.number(),
-                &credentials.password_hash,
-                &credentials.totp_secret,
-                credentials.totp_last_step,
-            ))?;
+    /// Sets a user's password.
+    pub(crate) fn set_password(self, user: Id<User>, hash: &str, now_ms: u64) -> Result<(), Error> {
+        let sql = "UPDATE users SET password_hash = ?2, password_changed_ms = ?3 WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute((user.number(), hash, now_ms))?;
+        Ok(())
+    }
+
+    /// Replaces the hash of the password that a user has; false when the password was changed meanwhile.
+    pub(crate) fn rehash(self, user: Id<User>, before: &str, hash: &str) -> Result<bool, Error> {
+        let sql = "UPDATE users SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2";
+        Ok(self.connection.prepare_cached(sql)?.execute((user.number(), before, hash))? == 1)
+    }
+
+    /// Sets the sealed secret of a user's one-time passwords, or takes it away. Only a new one begins with no step used.
+    pub(crate) fn set_totp(self, user: Id<User>, sealed: Option<&[u8]>) -> Result<(), Error> {
+        let sql = "UPDATE users SET totp_secret = ?2,
+            totp_last_step = iif(?2 IS NULL OR ?2 IS totp_secret, totp_last_step, NULL) WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute((user.number(), sealed))?;
         Ok(())
     }
 
@@ -234,6 +241,46 @@ impl Tx<'_> {
                 token.expires_ms,
             ))?;
         Ok(self.connection.last_insert_rowid())
+    }
+
+    /// A user's tokens, the newest first; those that are over too, until they are revoked.
+    pub(crate) fn tokens(self, user: Id<User>) -> Result<Vec<Token>, Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT json_object('id', id, 'name', name, 'limit', json_object('most', most_rank, 'network', network_id),
+                'created_ms', created_ms, 'expires_ms', expires_ms, 'used_ms', used_ms)
+             FROM api_tokens WHERE user_id = ? ORDER BY id DESC",
+        )?;
+        let mut rows = statement.query([user.number()])?;
+        let mut tokens = Vec::new();
+        while let Some(row) = rows.next()? {
+            let json: String = row.get(0)?;
+            tokens.push(serde_json::from_str(&json).map_err(Error::Json)?);
+        }
+        Ok(tokens)
+    }
+
+    /// Whether it is time to note that a token is used.
+    pub(crate) fn token_use_due(self, token: i64, now_ms: u64) -> Result<bool, Error> {
+        let sql = "SELECT coalesce(used_ms + ?3 <= ?2, 1) FROM api_tokens WHERE id = ?1";
+        let due = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row((token, now_ms, USED_EVERY_MS), |row| row.get(0));
+        Ok(due.optional()?.unwrap_or(false))
+    }
+
+    /// Notes that a token is used.
+    pub(crate) fn note_token_use(self, token: i64, now_ms: u64) -> Result<(), Error> {
+        let sql = "UPDATE api_tokens SET used_ms = ?2 WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute((token, now_ms))?;
+        Ok(())
+    }
+
+    /// Revokes all tokens of a user.
+    pub(crate) fn revoke_tokens(self, user: Id<User>) -> Result<(), Error> {
+        let sql = "DELETE FROM api_tokens WHERE user_id = ?";
+        self.connection.prepare_cached(sql)?.execute([user.number()])?;
+        Ok(())
     }
 
     /// Whose token this is, and its number; nothing when it is over or was revoked.

@@ -33,14 +33,14 @@ fn a_session_is_good_until_it_ends_or_is_revoked() {
     assert_eq!(browsers, ["curl", "Firefox"]);
     assert_eq!(panel.end_sessions(vera, user, Some(sessions[0].id)).unwrap(), 1);
     assert_eq!(panel.session(digest(2)).unwrap(), None);
-    let credentials = Credentials { password_hash: Some("x".into()), ..Credentials::default() };
-    panel.set_credentials(vera, user, &credentials).unwrap();
+    panel.set_password(vera, user, "x").unwrap();
     assert_eq!(panel.session(digest(1)).unwrap(), None, "a new password ends all");
     let name = "vera".parse().unwrap();
+    let credentials = Credentials { password_hash: Some("x".into()), ..Credentials::default() };
     assert_eq!(panel.credentials(&name).unwrap().unwrap().1, credentials);
     let log = panel.audit(ROOT, &EntryQuery::default()).unwrap();
     assert_eq!((log.rows[0].actor.as_str(), log.rows[0].object.as_str()), ("vera", "vera"));
-    assert_eq!(log.rows[0].after, Some(serde_json::json!({ "changed": "credentials" })));
+    assert_eq!(log.rows[0].after, Some(serde_json::json!({ "changed": "password" })));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_token_does_no_more_than_its_limit_and_nothing_when_it_is_over() {
     );
     let refused = panel.create(token, rig.at(), device(11));
     assert!(matches!(refused, Err(Error::Forbidden { .. })), "{refused:?}");
-    let refused = panel.set_credentials(token, number(tina), &Credentials::default());
+    let refused = panel.set_password(token, number(tina), "x");
     assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
     let refused = panel.make_token(token, "more", digest(3), read_only, u64::MAX >> 1);
     assert!(matches!(refused, Err(Error::Forbidden { .. })));
@@ -101,12 +101,69 @@ fn a_token_is_limited_to_a_network_that_its_owner_sees() {
 }
 
 #[test]
+fn a_new_password_revokes_the_tokens_and_a_new_hash_of_the_same_one_does_not() {
+    let rig = rig();
+    let (panel, vera) = (&rig.panel, rig.user("vera", "member", Some("viewer")));
+    let (user, limit) = (number(vera), Limit { most: Rank::Viewer, network: None });
+    panel.set_password(vera, user, "old").unwrap();
+    panel.make_token(vera, "script", digest(1), limit, u64::MAX >> 1).unwrap();
+    panel.begin_session(user, digest(2), 1_000_000, "192.0.2.1", "Firefox").unwrap();
+    assert!(panel.rehash(user, "old", "better").unwrap());
+    assert!(!panel.rehash(user, "old", "late").unwrap(), "changed meanwhile");
+    let token = panel.token(digest(1)).unwrap().unwrap();
+    assert!(panel.session(digest(2)).unwrap().is_some());
+    panel.set_password(ROOT, user, "new").unwrap();
+    assert_eq!(panel.token(digest(1)).unwrap(), None);
+    assert!(matches!(panel.get(token, rig.network), Err(Error::SignedOut)));
+    assert_eq!(panel.session(digest(2)).unwrap(), None);
+}
+
+#[test]
+fn tokens_are_listed_with_their_last_use_to_who_may_see_their_owner() {
+    let rig = rig();
+    let (panel, vera) = (&rig.panel, rig.user("vera", "member", Some("viewer")));
+    let (tina, olga) =
+        (rig.user("tina", "member", Some("admin")), rig.user("olga", "organization-admin", None));
+    let (user, limit) = (number(vera), Limit { most: Rank::Viewer, network: Some(rig.network) });
+    let id = panel.make_token(vera, "script", digest(1), limit, u64::MAX >> 1).unwrap();
+    let listed = |actor| panel.tokens(actor, user).unwrap();
+    assert_eq!(
+        (listed(vera)[0].id, listed(vera)[0].used_ms, listed(vera)[0].limit),
+        (id, None, limit)
+    );
+    let token = panel.token(digest(1)).unwrap().unwrap();
+    let used = listed(olga)[0].used_ms;
+    assert!(used.is_some());
+    panel.token(digest(1)).unwrap();
+    assert_eq!(listed(vera)[0].used_ms, used, "in the same minute");
+    for stranger in [tina, token] {
+        let refused = panel.tokens(stranger, user);
+        assert!(matches!(refused, Err(Error::NotFound { noun: Noun::User })), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_used_one_time_password_stays_used_until_there_is_a_new_secret() {
+    let rig = rig();
+    let (panel, vera) = (&rig.panel, rig.user("vera", "member", None));
+    let user = number(vera);
+    panel.set_totp(vera, user, Some(b"one")).unwrap();
+    assert!(panel.use_totp_step(user, 100).unwrap());
+    panel.set_password(vera, user, "x").unwrap();
+    panel.rehash(user, "x", "y").unwrap();
+    panel.set_totp(vera, user, Some(b"one")).unwrap();
+    assert!(!panel.use_totp_step(user, 100).unwrap());
+    panel.set_totp(vera, user, Some(b"two")).unwrap();
+    assert!(panel.use_totp_step(user, 50).unwrap());
+}
+
+#[test]
 fn nobody_sets_the_password_of_somebody_above() {
     let rig = rig();
     let olga = rig.user("olga", "organization-admin", None);
     let vera = rig.user("vera", "member", None);
     let root = rig.user("root", "superadmin", None);
-    let set = |actor, of| rig.panel.set_credentials(actor, number(of), &Credentials::default());
+    let set = |actor, of| rig.panel.set_password(actor, number(of), "x");
     set(olga, vera).unwrap();
     assert!(matches!(set(olga, root), Err(Error::Forbidden { .. })));
     assert!(matches!(set(vera, olga), Err(Error::NotFound { .. })));
