@@ -153,8 +153,11 @@ impl Panel {
             }),
             Actor::User(id) => user(id),
             Actor::Token { user: id, token } => {
-                let limit = tx.token_limit(id, token, (self.clock)())?.ok_or(Error::SignedOut)?;
-                Ok(Standings { limit: Some(limit), ..user(id)? })
+                let found = tx.token_limit(id, token, (self.clock)())?;
+                let (limit, named) = found.ok_or(Error::SignedOut)?;
+                let owner = user(id)?;
+                let name = format!("{} by token {named}", owner.name);
+                Ok(Standings { limit: Some(limit), name, ..owner })
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Codes by which servers join, and jobs.
 
+use serde_json::json;
+
 use super::{Actor, Error, Panel, Work, invalid};
 use crate::{
     access::Verb,
@@ -42,6 +44,8 @@ impl Panel {
                 confirm,
             };
             code.id = work.tx.insert_join_code(&code, digest)?;
+            let what = json!({ "join_code": code.id, "changed": "made" });
+            work.note_errand(Some(network), server, what)?;
             Ok(code)
         })
     }
@@ -51,8 +55,14 @@ impl Panel {
     /// # Errors
     /// The store failed.
     pub fn use_join_code(&self, digest: Digest) -> Result<Option<JoinCode>, Error> {
-        let now_ms = (self.clock)();
-        self.store.write(|tx| Ok(tx.use_join_code(digest, now_ms)?))
+        self.write(Actor::Panel("join"), |work| {
+            let used = work.tx.use_join_code(digest, work.now_ms)?;
+            if let Some(JoinCode { id, network, server, .. }) = &used {
+                let what = json!({ "join_code": id, "changed": "used" });
+                work.note_errand(Some(*network), *server, what)?;
+            }
+            Ok(used)
+        })
     }
 
     /// The join codes of a network, the newest first.
@@ -78,7 +88,12 @@ impl Panel {
     ) -> Result<bool, Error> {
         self.write(actor, |work| {
             work.allow(Verb::Create, Noun::Server, network.place())?;
-            Ok(work.tx.delete_join_code(network, id)?)
+            let deleted = work.tx.delete_join_code(network, id)?;
+            if deleted {
+                let what = json!({ "join_code": id, "changed": "deleted" });
+                work.note_errand(Some(network), None, what)?;
+            }
+            Ok(deleted)
         })
     }
 
@@ -111,6 +126,8 @@ impl Panel {
                 ended_ms: None,
             };
             job.id = work.tx.insert_job(&job)?;
+            let what = json!({ "job": job.id, "kind": kind, "changed": "begun" });
+            work.note_errand(network, server, what)?;
             Ok(job)
         })
     }
@@ -143,7 +160,13 @@ impl Panel {
             let place = job.network.map_or(Place::Panel, Id::place);
             work.allow(Verb::Change, Noun::Server, place)?;
             let ended_ms = Some(work.now_ms);
-            Ok(work.tx.update_job(&Job { state: JobState::Cancelled, ended_ms, ..job })?)
+            let job = Job { state: JobState::Cancelled, ended_ms, ..job };
+            let cancelled = work.tx.update_job(&job)?;
+            if cancelled {
+                let what = json!({ "job": id, "kind": job.kind, "changed": "cancelled" });
+                work.note_errand(job.network, job.server, what)?;
+            }
+            Ok(cancelled)
         })
     }
 
@@ -173,8 +196,6 @@ impl Work<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::testing::{ROOT, fields, rig, value};
 

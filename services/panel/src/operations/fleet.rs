@@ -2,6 +2,7 @@
 
 use model::{desired::Desired, name::Mark, plan::Plan, wire::Status};
 use serde::Serialize;
+use serde_json::json;
 
 use super::{Actor, Data, Error, Kind, Panel, Work};
 use crate::{
@@ -145,6 +146,7 @@ impl Panel {
                 return Err(Error::Invalid(vec![store::FieldError::new("mark", message)]));
             }
             work.tx.allow_destroy(network, mark)?;
+            work.note_errand(Some(network), None, json!({ "destroy": mark.to_string() }))?;
             work.tx.mark_stale(network)?;
             Ok(())
         })

@@ -1,11 +1,13 @@
 //! What people come in with: passwords, one-time passwords, sessions, API tokens. What is secret comes as a digest or sealed;
 //! a password that changes ends the sessions, and a code is good once.
 
+use serde_json::json;
+
 use super::{Actor, Error, Panel, Work, invalid};
 use crate::{
     access::{Limit, Verb},
-    noun::{Id, Noun, Place, Stored, User, UserName},
-    store::{Credentials, Digest, Entry, FieldError, Session, Token},
+    noun::{Id, Noun, Stored, User, UserName},
+    store::{Credentials, Digest, FieldError, Session, Token},
 };
 
 impl Panel {
@@ -35,7 +37,7 @@ impl Panel {
             work.tx.set_password(user, hash, work.now_ms)?;
             work.tx.end_sessions(user, None)?;
             work.tx.revoke_tokens(user)?;
-            work.note(user, "password")
+            work.changed(user, "password")
         })
     }
 
@@ -62,7 +64,7 @@ impl Panel {
             work.may_answer_for(user)?;
             work.tx.set_totp(user, sealed)?;
             work.tx.end_sessions(user, None)?;
-            work.note(user, "one-time passwords")
+            work.changed(user, "one-time passwords")
         })
     }
 
@@ -87,7 +89,7 @@ impl Panel {
         self.write(actor, |work| {
             work.may_answer_for(user)?;
             work.tx.set_recovery_codes(user, codes)?;
-            work.note(user, "recovery codes")
+            work.changed(user, "recovery codes")
         })
     }
 
@@ -96,8 +98,13 @@ impl Panel {
     /// # Errors
     /// The store failed.
     pub fn use_recovery_code(&self, user: Id<User>, code: Digest) -> Result<bool, Error> {
-        let now_ms = (self.clock)();
-        self.store.write(|tx| Ok(tx.use_recovery_code(user, code, now_ms)?))
+        self.write(Actor::Panel("sign-in"), |work| {
+            let used = work.tx.use_recovery_code(user, code, work.now_ms)?;
+            if used {
+                work.changed(user, "a recovery code used")?;
+            }
+            Ok(used)
+        })
     }
 
     /// Begins a session of somebody who has proved who they are.
@@ -157,7 +164,11 @@ impl Panel {
     ) -> Result<usize, Error> {
         self.write(actor, |work| {
             work.may_answer_for(user)?;
-            Ok(work.tx.end_sessions(user, only)?)
+            let ended = work.tx.end_sessions(user, only)?;
+            if ended > 0 && work.who.user != Some(user) {
+                work.changed(user, "sessions ended")?;
+            }
+            Ok(ended)
         })
     }
 
@@ -192,7 +203,7 @@ impl Panel {
             let (name, created_ms) = (name.to_owned(), work.now_ms);
             let token = Token { id: 0, name, limit, created_ms, expires_ms, used_ms: None };
             let id = work.tx.insert_token(user, digest, &token)?;
-            work.note(user, "a new API token")?;
+            work.changed(user, "a new API token")?;
             Ok(id)
         })
     }
@@ -236,7 +247,7 @@ impl Panel {
             work.may_answer_for(user)?;
             let revoked = work.tx.revoke_token(user, token)?;
             if revoked {
-                work.note(user, "an API token revoked")?;
+                work.changed(user, "an API token revoked")?;
             }
             Ok(revoked)
         })
@@ -245,28 +256,8 @@ impl Panel {
 
 impl Work<'_> {
     /// Logs that what a user comes in with was changed: that it was, and never what it is.
-    fn note(self, user: Id<User>, what: &str) -> Result<(), Error> {
-        let Some(user) = self.tx.get(user)? else { return Ok(()) };
-        let (organization, network) = match user.place {
-            Place::Organization(organization) => (Some(organization), None),
-            Place::Network(network) => (None, Some(network)),
-            Place::Panel => (None, None),
-        };
-        self.tx.log(&Entry {
-            number: 0,
-            time_ms: self.now_ms,
-            actor_id: self.who.user,
-            actor: self.who.name.clone(),
-            verb: Verb::Change,
-            noun: Noun::User,
-            object_id: user.id.number(),
-            object: user.value.name.to_string(),
-            organization,
-            network,
-            before: None,
-            after: Some(serde_json::json!({ "changed": what })),
-        })?;
-        Ok(())
+    fn changed(self, user: Id<User>, what: &str) -> Result<(), Error> {
+        self.note_of(user, json!({ "changed": what }))
     }
 
     /// Whether the actor is this user, signed in by themselves, or may change them. A lower standing never answers for a higher

@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    access::Role,
+    access::{Limit, Rank, Role},
     noun::{Device, Group, Network, Organization, Server, Subnet, Vdisk, Volume},
+    store::Digest,
     testing::{ROOT, device, faults, fields, rig, value},
 };
 
@@ -258,6 +259,52 @@ fn the_log_has_who_what_before_and_after() {
     let mut paged = EntryQuery { limit: Some(2), ..query };
     paged.cursor = rig.panel.audit(admin, &paged).unwrap().next;
     assert_eq!(rig.panel.audit(admin, &paged).unwrap().rows.len(), 1);
+}
+
+#[test]
+fn the_log_has_what_changes_no_value_too() {
+    let rig = rig();
+    let panel = &rig.panel;
+    let last = || {
+        let entry = panel.audit(ROOT, &EntryQuery::default()).unwrap().rows.remove(0);
+        (entry.actor, entry.object, entry.after.unwrap().to_string(), entry.network.is_some())
+    };
+    let says = |actor: &str, object: &str, after: serde_json::Value, inside| {
+        assert_eq!(last(), (actor.to_owned(), object.to_owned(), after.to_string(), inside));
+    };
+    let one = rig.add(device(10));
+    panel.delete(ROOT, one.id, 1, Data::Destroy).unwrap();
+    says("test", "pc-10", json!({ "destroy": "device:pc-10" }), true);
+    let mark = one.value.mark().unwrap();
+    panel.destroy(ROOT, rig.network, &mark).unwrap();
+    says("test", "north", json!({ "destroy": "device:pc-10" }), true);
+    let digest = Digest([1; 32]);
+    let code = panel.make_join_code(ROOT, rig.network, None, digest, 10_000, true).unwrap();
+    says("test", "north", json!({ "join_code": code.id, "changed": "made" }), true);
+    panel.use_join_code(digest).unwrap().unwrap();
+    says("join", "north", json!({ "join_code": code.id, "changed": "used" }), true);
+    panel.delete_join_code(ROOT, rig.network, code.id).unwrap();
+    says("test", "north", json!({ "join_code": code.id, "changed": "deleted" }), true);
+    let server = Some(rig.server.id);
+    let job = panel.begin_job(ROOT, Some(rig.network), server, "import").unwrap().id;
+    says("test", "agent-1", json!({ "job": job, "kind": "import", "changed": "begun" }), true);
+    panel.cancel_job(ROOT, job).unwrap();
+    says("test", "agent-1", json!({ "job": job, "kind": "import", "changed": "cancelled" }), true);
+    let vera = rig.user("vera", "member", Some("admin"));
+    let Actor::User(id) = vera else { unreachable!() };
+    panel.begin_session(id, digest, 10_000, "192.0.2.1", "Firefox").unwrap();
+    panel.end_sessions(ROOT, id, None).unwrap();
+    says("test", "vera", json!({ "changed": "sessions ended" }), false);
+    panel.set_recovery_codes(vera, id, &[digest]).unwrap();
+    panel.use_recovery_code(id, digest).unwrap();
+    says("sign-in", "vera", json!({ "changed": "a recovery code used" }), false);
+    let limit = Limit { most: Rank::Admin, network: None };
+    panel.make_token(vera, "Nightly", digest, limit, u64::MAX >> 1).unwrap();
+    let token = panel.token(digest).unwrap().unwrap();
+    panel.create(token, rig.at(), device(11)).unwrap();
+    let query = EntryQuery { search: Some("nightly".into()), ..EntryQuery::default() };
+    let found = panel.audit(ROOT, &query).unwrap().rows;
+    assert_eq!((found.len(), found[0].actor.as_str()), (1, "vera by token Nightly"));
 }
 
 #[test]

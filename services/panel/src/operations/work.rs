@@ -1,10 +1,12 @@
 //! One operation under way, inside its transaction: every record that is seen, made, changed or deleted passes here, and nothing
 //! else asks for access or writes the audit log.
 
+use serde_json::{Value, json};
+
 use super::{Data, Error, Kind};
 use crate::{
     access::{Limit, Rank, Standing, Standings, Verb, least},
-    noun::{Id, Noun, Organization, Place, Stored},
+    noun::{Id, Network, Noun, Organization, Place, Server, Stored},
     store::{self, Entry, FieldError, Owner, Record, Scope, Tx},
 };
 
@@ -14,6 +16,17 @@ pub struct Work<'a> {
     pub(crate) tx: Tx<'a>,
     pub(crate) who: &'a Standings,
     pub(crate) now_ms: u64,
+}
+
+/// What the log says of an act; who did it and when is known.
+pub(crate) struct Note {
+    pub(crate) verb: Verb,
+    pub(crate) noun: Noun,
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) before: Option<Value>,
+    pub(crate) after: Option<Value>,
 }
 
 impl Work<'_> {
@@ -72,7 +85,7 @@ impl Work<'_> {
         invalid(value.check(self, parent, None)?)?;
         let id = self.tx.insert(parent, value)?;
         invalid(value.check_after(self, id)?)?;
-        self.done(Verb::Create, id, None, Some(value), parent)?;
+        self.done(Verb::Create, id, None, value, parent)?;
         self.tx.get(id)?.ok_or(Error::NotFound { noun: T::NOUN })
     }
 
@@ -87,7 +100,7 @@ impl Work<'_> {
         invalid(value.check(self, before.place, Some(&before))?)?;
         self.tx.update(id, before.place, value)?;
         invalid(value.check_after(self, id)?)?;
-        self.done(Verb::Change, id, Some(&before.value), Some(value), before.place)?;
+        self.done(Verb::Change, id, Some(&before.value), value, before.place)?;
         self.tx.get(id)?.ok_or(Error::NotFound { noun: T::NOUN })
     }
 
@@ -100,26 +113,57 @@ impl Work<'_> {
             return Err(Error::InUse { noun: T::NOUN, dependents });
         }
         // Logged first: a network's own organization can't be told once it is gone.
-        self.done(Verb::Delete, id, Some(&before.value), None, before.place)?;
+        let mark = before.value.mark().filter(|_| data == Data::Destroy);
+        self.note(Note {
+            verb: Verb::Delete,
+            noun: T::NOUN,
+            id: id.number(),
+            name: before.value.name().to_owned(),
+            place: before.place,
+            before: Some(serde_json::to_value(&before.value).map_err(store::Error::Json)?),
+            after: mark.as_ref().map(|mark| json!({ "destroy": mark.to_string() })),
+        })?;
         self.tx.delete(id)?;
-        if let (Data::Destroy, Place::Network(network), Some(mark)) =
-            (data, before.place, before.value.mark())
-        {
-            self.tx.allow_destroy(network, &mark)?;
+        if let Place::Network(network) = before.place {
+            if let Some(mark) = mark {
+                self.tx.allow_destroy(network, &mark)?;
+            }
+            self.tx.mark_stale(network)?;
         }
         Ok(())
     }
 
-    /// Writes the audit log, and marks the servers concerned.
+    /// Writes the audit log of what is there now, and marks the servers concerned.
     fn done<T: Kind>(
         self,
         verb: Verb,
         id: Id<T>,
         before: Option<&T>,
-        after: Option<&T>,
+        after: &T,
         place: Place,
     ) -> Result<(), Error> {
-        let json = |value: Option<&T>| value.map(serde_json::to_value).transpose();
+        let before = before.map(serde_json::to_value).transpose().map_err(store::Error::Json)?;
+        self.note(Note {
+            verb,
+            noun: T::NOUN,
+            id: id.number(),
+            name: after.name().to_owned(),
+            place,
+            before,
+            after: Some(serde_json::to_value(after).map_err(store::Error::Json)?),
+        })?;
+        if let Place::Network(network) = place {
+            if let Some(mark) = after.mark() {
+                self.tx.forbid_destroy(network, &mark)?;
+            }
+            self.tx.mark_stale(network)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the audit log.
+    pub(crate) fn note(self, note: Note) -> Result<(), Error> {
+        let Note { verb, noun, id, name, place, before, after } = note;
         let (organization, network) = match place {
             Place::Panel => (None, None),
             Place::Organization(organization) => (Some(organization), None),
@@ -131,21 +175,56 @@ impl Work<'_> {
             actor_id: self.who.user,
             actor: self.who.name.clone(),
             verb,
-            noun: T::NOUN,
-            object_id: id.number(),
-            object: after.or(before).map(|value| value.name().to_owned()).unwrap_or_default(),
+            noun,
+            object_id: id,
+            object: name,
             organization,
             network,
-            before: json(before).map_err(store::Error::Json)?,
-            after: json(after).map_err(store::Error::Json)?,
+            before,
+            after,
         })?;
-        if let Some(network) = network {
-            if let Some(mark) = after.and_then(T::mark) {
-                self.tx.forbid_destroy(network, &mark)?;
-            }
-            self.tx.mark_stale(network)?;
-        }
         Ok(())
+    }
+
+    /// Writes to the log what was done about a record beside its value, in words, and never a secret.
+    pub(crate) fn note_of<T: Record>(self, id: Id<T>, what: Value) -> Result<(), Error> {
+        let Some(stored) = self.tx.get(id)? else { return Ok(()) };
+        self.note(Note {
+            verb: Verb::Change,
+            noun: T::NOUN,
+            id: id.number(),
+            name: stored.value.name().to_owned(),
+            place: stored.place,
+            before: None,
+            after: Some(what),
+        })
+    }
+
+    /// Writes to the log what was done about a server, a network, or all of them.
+    pub(crate) fn note_errand(
+        self,
+        network: Option<Id<Network>>,
+        server: Option<Id<Server>>,
+        what: Value,
+    ) -> Result<(), Error> {
+        match (server, network) {
+            (Some(server), _) => self.note_of(server, what),
+            // A network's own record lives in its organization; what is done in it is for its admins to see.
+            (None, network) => self.note(Note {
+                verb: Verb::Change,
+                noun: network.map_or(Noun::Server, |_| Noun::Network),
+                id: network.map_or(0, Id::number),
+                name: match network {
+                    Some(network) => self.tx.get(network)?.map(|stored| stored.value.name),
+                    None => None,
+                }
+                .map(|name| name.to_string())
+                .unwrap_or_default(),
+                place: network.map_or(Place::Panel, Id::place),
+                before: None,
+                after: Some(what),
+            }),
+        }
     }
 
     /// What of a noun the actor may see.

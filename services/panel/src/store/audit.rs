@@ -35,7 +35,7 @@ pub struct Entry {
     pub network: Option<Id<Network>>,
     /// Its value before.
     pub before: Option<serde_json::Value>,
-    /// Its value after.
+    /// Its value after; or what was done about it, where that is no change of its value.
     pub after: Option<serde_json::Value>,
 }
 
@@ -105,7 +105,7 @@ impl Tx<'_> {
             values.push(id.into());
         }
         if let Some(text) = &query.search {
-            sql.push("(instr(actor, ?) OR instr(lower(object), ?))".to_owned());
+            sql.push("(instr(lower(actor), ?) OR instr(lower(object), ?))".to_owned());
             values.extend([text.to_lowercase().into(), text.to_lowercase().into()]);
         }
         if let Some(cursor) = &query.cursor {

@@ -43,23 +43,23 @@ impl Tx<'_> {
         Ok(Some(Standings { user: Some(user), name, standing, organization, roles, limit: None }))
     }
 
-    /// The limit of an API token that is still good.
+    /// The limit and the name of an API token that is still good.
     pub(crate) fn token_limit(
         self,
         user: Id<User>,
         token: i64,
         now_ms: u64,
-    ) -> Result<Option<Limit>, Error> {
-        let found: Option<(String, Option<i64>)> = self
+    ) -> Result<Option<(Limit, String)>, Error> {
+        let found: Option<(String, Option<i64>, String)> = self
             .connection
             .prepare_cached(
-                "SELECT most_rank, network_id FROM api_tokens WHERE id = ? AND user_id = ? AND expires_ms > ?",
+                "SELECT most_rank, network_id, name FROM api_tokens WHERE id = ? AND user_id = ? AND expires_ms > ?",
             )?
-            .query_row((token, user.number(), now_ms), |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row((token, user.number(), now_ms), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
-        let Some((most, network)) = found else { return Ok(None) };
+        let Some((most, network, name)) = found else { return Ok(None) };
         let most: Rank = word(most, user.number())?;
-        Ok(Some(Limit { most, network: network.map(Id::new) }))
+        Ok(Some((Limit { most, network: network.map(Id::new) }, name)))
     }
 
     /// The organization that a network belongs to.
