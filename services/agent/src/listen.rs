@@ -127,7 +127,8 @@ pub async fn keep_boot(
     }
 }
 
-/// Tells the devices of the document, while they are in iPXE, that there is no IPv6 router to wait for.
+/// Tells the devices of the document, when they ask, that there is no IPv6 router to wait for: iPXE would wait. A system that runs
+/// and asks is answered as well.
 pub async fn keep_solicited(owner: Handle) {
     let mut status = owner.status();
     let mut told = false;

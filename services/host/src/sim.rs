@@ -217,7 +217,7 @@ impl SimHost {
         Ok(())
     }
 
-    /// What a DHCP server gave to an interface stays there when it is not asked for any more, as it does until it runs out.
+    /// The address of a lease stays on its interface when it is not asked for any more: the worse case, which planning has to mend.
     fn lease(&mut self, macs: &BTreeSet<Mac>) -> Result<(), Refusal> {
         let here = |mac: &Mac| self.state.links.iter().any(|link| link.mac == *mac);
         if let Some(absent) = macs.iter().find(|mac| !here(mac)) {

@@ -68,7 +68,7 @@ pub struct Management {
     /// The server's own name servers, the first asked first; where there are none, those of its leases.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<Ipv4Addr>,
-    /// The time servers; where there are none, those of its leases, else those of the distribution.
+    /// The time servers, asked beside those of its leases; where there are neither, those of the distribution (timesyncd.conf(5)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ntp: Vec<Ipv4Addr>,
 }

@@ -73,7 +73,7 @@ impl Journal {
     /// Puts these lines in the place of all.
     ///
     /// # Errors
-    /// The file can't be written; the old lines are still there then.
+    /// The file can't be written; it holds the old lines then, or the new ones where only its last step failed.
     pub async fn replace(&self, lines: Vec<u8>) -> Result<(), Error> {
         let (end, mode) = (Arc::clone(&self.end), self.mode);
         on_thread(&self.path, move |path| {
