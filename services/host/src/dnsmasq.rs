@@ -5,10 +5,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use model::step::DhcpConfig;
 
@@ -17,10 +14,11 @@ pub use render::{Paths, parse, render};
 use crate::{
     cmd::{self, Cmd, Program},
     files::{self, Change, nonblocking},
+    unit::{self, Unit},
 };
 
 /// The unit that runs dnsmasq with our file.
-pub const UNIT: &str = "clusterducks-dnsmasq.service";
+pub const UNIT: Unit = Unit("clusterducks-dnsmasq.service");
 
 /// Why dnsmasq is not as asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +47,8 @@ pub enum Error {
     #[error("dnsmasq refuses the configuration")]
     Refused(#[source] cmd::Error),
     /// The unit can't be stopped, started or asked.
-    #[error("can't {action} {UNIT}")]
-    Unit {
-        /// What was tried.
-        action: &'static str,
-        /// Why not.
-        source: cmd::Error,
-    },
+    #[error(transparent)]
+    Unit(#[from] unit::Error),
     /// The file can't be read or written.
     #[error("no access to dnsmasq's configuration")]
     File(#[from] files::Error),
@@ -66,7 +59,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Text { .. } | Self::LineTooLong { .. } | Self::Refused(_) => false,
-            Self::Unit { .. } | Self::File(_) => true,
+            Self::Unit(_) | Self::File(_) => true,
         }
     }
 }
@@ -91,7 +84,7 @@ impl Dnsmasq {
     pub async fn observe(&self) -> Result<Option<DhcpConfig>> {
         let Some(bytes) = nonblocking::read_if_exists(&self.file).await? else { return Ok(None) };
         let ours = std::str::from_utf8(&bytes).ok().and_then(|text| parse(text, &self.paths));
-        Ok(if ours.is_some() && self.active().await? { ours } else { None })
+        Ok(if ours.is_some() && UNIT.is_active().await? { ours } else { None })
     }
 
     /// Makes dnsmasq run with this. It is restarted only when the file changes.
@@ -102,25 +95,25 @@ impl Dnsmasq {
         let text = render(config, &self.paths)?;
         let there = nonblocking::read_if_exists(&self.file).await?;
         if there.as_deref() == Some(text.as_bytes()) {
-            if self.active().await? {
+            if UNIT.is_active().await? {
                 return Ok(Change::Unchanged);
             }
         } else {
             self.test(&text).await?;
-            self.unit("stop").await?;
+            UNIT.stop().await?;
             nonblocking::write_atomic(&self.file, text, 0o644).await?;
         }
-        self.unit("start").await?;
+        UNIT.start().await?;
         Ok(Change::Changed)
     }
 
     /// Stops dnsmasq and takes its file away.
     pub async fn stop(&self) -> Result<Change> {
         let there = nonblocking::read_if_exists(&self.file).await?.is_some();
-        if !there && !self.active().await? {
+        if !there && !UNIT.is_active().await? {
             return Ok(Change::Unchanged);
         }
-        self.unit("stop").await?;
+        UNIT.stop().await?;
         nonblocking::remove_if_exists(&self.file).await?;
         Ok(Change::Changed)
     }
@@ -132,18 +125,5 @@ impl Dnsmasq {
         let tested = Cmd::new(Program::Dnsmasq).arg("--test").arg(option).run().await;
         nonblocking::remove_if_exists(&candidate).await?;
         tested.map(drop).map_err(Error::Refused)
-    }
-
-    async fn unit(&self, action: &'static str) -> Result<()> {
-        let command = Cmd::new(Program::Systemctl).args([action, UNIT]);
-        let done = command.timeout(Duration::from_secs(30)).run().await;
-        done.map(drop).map_err(|source| Error::Unit { action, source })
-    }
-
-    async fn active(&self) -> Result<bool> {
-        let command =
-            Cmd::new(Program::Systemctl).args(["show", "--property=ActiveState", "--value", UNIT]);
-        let state = command.run().await.map_err(|source| Error::Unit { action: "ask for", source });
-        Ok(state?.trim() == "active")
     }
 }

@@ -20,4 +20,5 @@ pub mod sandbox;
 pub mod seam;
 pub mod sim;
 pub mod solicit;
+pub mod unit;
 pub mod zfs;

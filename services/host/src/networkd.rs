@@ -6,20 +6,20 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use model::{name::Mac, observed::Lease};
 use serde::Deserialize;
 
 use crate::{
-    cmd::{self, Cmd, Program},
+    cmd::{Cmd, Program},
     files::{self, Change, nonblocking},
     seam::chain,
+    unit::{self, Unit},
 };
 
 /// The unit of systemd-networkd.
-pub const UNIT: &str = "systemd-networkd.service";
+pub const UNIT: Unit = Unit("systemd-networkd.service");
 
 /// What stands below the interfaces (systemd.network(5)). The client's identifier is the card's address, so that a server that
 /// was flashed anew gets its old address; its name comes from the document and never from a lease.
@@ -39,13 +39,8 @@ UseTimezone=no
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The unit can't be stopped, started or asked.
-    #[error("can't {action} {UNIT}")]
-    Unit {
-        /// What was tried.
-        action: &'static str,
-        /// Why not.
-        source: cmd::Error,
-    },
+    #[error(transparent)]
+    Unit(#[from] unit::Error),
     /// networkctl's answer is not what it should be.
     #[error("networkctl's answer can't be read")]
     Answer(#[from] serde_json::Error),
@@ -58,7 +53,7 @@ impl Error {
     /// Whether the same call may succeed later without a change of its arguments.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unit { .. } | Self::File(_) => true,
+            Self::Unit(_) | Self::File(_) => true,
             Self::Answer(_) => false,
         }
     }
@@ -98,7 +93,7 @@ impl Networkd {
         let Some(asked) = asked.filter(|asked| !asked.is_empty()) else {
             return Ok(Leases::default());
         };
-        if !self.active().await? {
+        if !UNIT.is_active().await? {
             return Ok(Leases::default());
         }
         let listed = list().await;
@@ -120,36 +115,27 @@ impl Networkd {
         } else {
             there.as_deref() == Some(text.as_bytes())
         };
-        if same && self.active().await? != macs.is_empty() {
+        if same && UNIT.is_active().await? != macs.is_empty() {
             return Ok(Change::Unchanged);
         }
-        self.unit("stop").await?;
+        UNIT.stop().await?;
         if macs.is_empty() {
             nonblocking::remove_if_exists(&self.file).await?;
         } else {
             nonblocking::write_atomic(&self.file, text, 0o644).await?;
-            self.unit("start").await?;
+            UNIT.start().await?;
         }
         Ok(Change::Changed)
-    }
-
-    async fn unit(&self, action: &'static str) -> Result<()> {
-        let command = Cmd::new(Program::Systemctl).args([action, UNIT]);
-        let done = command.timeout(Duration::from_secs(30)).run().await;
-        done.map(drop).map_err(|source| Error::Unit { action, source })
-    }
-
-    async fn active(&self) -> Result<bool> {
-        let command =
-            Cmd::new(Program::Systemctl).args(["show", "--property=ActiveState", "--value", UNIT]);
-        let state = command.run().await.map_err(|source| Error::Unit { action: "ask for", source });
-        Ok(state?.trim() == "active")
     }
 }
 
 async fn list() -> Result<BTreeMap<String, Lease>> {
     let answer = Cmd::new(Program::Networkctl).args(["--json=short", "list"]).run().await;
-    parse_leases(&answer.map_err(|source| Error::Unit { action: "list the leases of", source })?)
+    parse_leases(&answer.map_err(|source| unit::Error {
+        unit: UNIT,
+        action: "list the leases of",
+        source,
+    })?)
 }
 
 fn render(macs: &BTreeSet<Mac>) -> String {

@@ -3,18 +3,17 @@
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use model::name::ServerName;
 
 use crate::{
-    cmd::{self, Cmd, Program},
     files::{self, nonblocking},
+    unit::{self, Unit},
 };
 
 /// The unit that keeps the clock.
-const CLOCK: &str = "systemd-timesyncd.service";
+const CLOCK: Unit = Unit("systemd-timesyncd.service");
 
 /// Why one of them is not as asked.
 #[derive(Debug, thiserror::Error)]
@@ -22,14 +21,9 @@ pub enum Error {
     /// The kernel does not take the name.
     #[error("the kernel refuses the name {0}")]
     Name(ServerName, #[source] rustix::io::Errno),
-    /// The unit can't be stopped, started or asked for.
-    #[error("can't {action} {CLOCK}")]
-    Unit {
-        /// What was tried.
-        action: &'static str,
-        /// Why not.
-        source: cmd::Error,
-    },
+    /// The unit can't be stopped, started or asked.
+    #[error(transparent)]
+    Unit(#[from] unit::Error),
     /// A file can't be read or written.
     #[error("no access to the server's own settings")]
     File(#[from] files::Error),
@@ -40,7 +34,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Name(..) => false,
-            Self::Unit { .. } | Self::File(_) => true,
+            Self::Unit(_) | Self::File(_) => true,
         }
     }
 }
@@ -115,10 +109,7 @@ pub async fn observe_time_servers(paths: &Paths) -> Result<Vec<Ipv4Addr>> {
 /// # Errors
 /// systemd does not answer.
 pub async fn observe_clock_stopped() -> Result<bool> {
-    let command =
-        Cmd::new(Program::Systemctl).args(["show", "--property=ActiveState", "--value", CLOCK]);
-    let state = command.run().await.map_err(|source| Error::Unit { action: "ask for", source })?;
-    Ok(matches!(state.trim(), "inactive" | "failed"))
+    Ok(matches!(CLOCK.state().await?.as_str(), "inactive" | "failed"))
 }
 
 /// Writes the file (timesyncd.conf(5)) while the one who reads it is stopped: one that runs has read the file that is there.
@@ -128,15 +119,9 @@ pub async fn observe_clock_stopped() -> Result<bool> {
 pub async fn set_time_servers(paths: &Paths, servers: &[Ipv4Addr]) -> Result<()> {
     let list: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let text = format!("[Time]\nNTP={}\n", list.join(" "));
-    unit("stop").await?;
+    CLOCK.stop().await?;
     nonblocking::write_atomic(&paths.timesyncd, text, 0o644).await?;
-    unit("start").await
-}
-
-async fn unit(action: &'static str) -> Result<()> {
-    let command = Cmd::new(Program::Systemctl).args([action, CLOCK]);
-    let done = command.timeout(Duration::from_secs(30)).run().await;
-    done.map(drop).map_err(|source| Error::Unit { action, source })
+    Ok(CLOCK.start().await?)
 }
 
 async fn read(path: &Path) -> Result<String> {
