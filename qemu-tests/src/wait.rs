@@ -5,9 +5,11 @@ use anyhow::{Result, bail};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// Emulation is about this much slower than KVM for a boot.
-const TCG_FACTOR: f64 = 4.0;
-const POLL: Duration = Duration::from_millis(50);
+/// Emulation is about four times slower than KVM for a boot, and twice that when machines share the processors.
+const TCG_FACTOR: f64 = 8.0;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Looking costs the guest a process each time, which an emulated one feels.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 static FACTOR: LazyLock<f64> = LazyLock::new(|| {
     let wanted = std::env::var("CD_TIMEOUT_FACTOR").ok().and_then(|text| text.parse().ok());
@@ -17,7 +19,7 @@ static FACTOR: LazyLock<f64> = LazyLock::new(|| {
     })
 });
 
-/// A timeout of `seconds` on a machine with KVM, longer by `CD_TIMEOUT_FACTOR` on others (4 under emulation).
+/// A timeout of `seconds` on a machine with KVM, longer by `CD_TIMEOUT_FACTOR` on others (8 under emulation).
 pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds).mul_f64(*FACTOR)
 }
@@ -30,6 +32,7 @@ pub async fn wait_until<T>(
     mut condition: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let started = Instant::now();
+    let mut pause = FIRST_PAUSE;
     loop {
         if let Some(value) = condition().await? {
             return Ok(value);
@@ -37,6 +40,7 @@ pub async fn wait_until<T>(
         if started.elapsed() >= timeout {
             bail!("waited {:.1} s in vain until {what}", started.elapsed().as_secs_f64());
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(pause).await;
+        pause = pause.mul_f64(1.5).min(LONGEST_PAUSE);
     }
 }
