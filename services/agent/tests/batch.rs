@@ -36,9 +36,7 @@ async fn a_device_that_asks_while_another_is_made_ready_is_the_next() {
     let handle = start(&folder, &machine).await;
     let asking = handle.clone();
     let first = tokio::spawn(async move { ask(&asking, 1, address(1)).await.is_ok() });
-    while machine.rolled_back() == 0 {
-        tokio::task::yield_now().await;
-    }
+    machine.rolls_back().await;
     let (reply, second) = oneshot::channel();
     let device = "pc-2".parse().unwrap();
     let request = Request::Provision { device, generation: 1, from: address(2), reply };
@@ -55,9 +53,7 @@ async fn a_device_that_asks_before_much_other_work_does_not_wait_for_its_end() {
     let handle = start(&folder, &machine).await;
     let asking = handle.clone();
     let first = tokio::spawn(async move { ask(&asking, 1, address(1)).await.is_ok() });
-    while machine.rolled_back() == 0 {
-        tokio::task::yield_now().await;
-    }
+    machine.rolls_back().await;
     let mut much = document(2, 1);
     let vdisk =
         |number| json!({ "name": format!("v-{number}"), "pool": "tank", "size_bytes": 1 << 20 });
@@ -87,9 +83,7 @@ async fn a_boot_that_is_ready_too_late_is_there_when_the_device_asks_again() {
     let handle = start(&folder, &machine).await;
     let asking = handle.clone();
     let patient = tokio::spawn(async move { ask(&asking, 1, address(1)).await });
-    while machine.rolled_back() == 0 {
-        tokio::task::yield_now().await;
-    }
+    machine.rolls_back().await;
     patient.abort();
     assert!(patient.await.unwrap_err().is_cancelled());
     machine.allow(2);

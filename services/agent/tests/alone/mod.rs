@@ -65,6 +65,16 @@ impl Machine {
         self.0.rolled_back.load(Ordering::SeqCst)
     }
 
+    /// Waits until the first roll-back began.
+    pub(crate) async fn rolls_back(&self) {
+        let began = async {
+            while self.rolled_back() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), began).await.expect("a roll-back begins");
+    }
+
     pub(crate) fn applied(&self) -> Vec<Step> {
         self.0.applied.lock().unwrap().clone()
     }
