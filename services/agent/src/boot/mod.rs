@@ -24,10 +24,10 @@ pub mod view;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::Ipv4Addr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -42,6 +42,9 @@ use self::{
     discovered::Discoveries, events::Events, grants::Grants, metadata::Seed, metrics::Metrics,
 };
 pub use self::{routes::router, view::View};
+
+/// Addresses at which a device was refused that are told between two of its boots.
+const TOLD_REFUSALS: usize = 8;
 
 /// What the boot service asks of the one who owns the machine.
 pub trait Provisioner: Send + Sync + 'static {
@@ -125,8 +128,8 @@ pub struct BootService<P> {
     discoveries: Discoveries,
     events: Arc<Events>,
     metrics: Metrics,
-    /// The address that each device was refused at last.
-    refused: Mutex<HashMap<DeviceName, Ipv4Addr>>,
+    /// The addresses that each device was refused at since its last boot, as far as they were told.
+    refused: Mutex<HashMap<DeviceName, BTreeSet<Ipv4Addr>>>,
 }
 
 impl<P: Provisioner> BootService<P> {
@@ -148,6 +151,7 @@ impl<P: Provisioner> BootService<P> {
     pub fn document_changed(&self) {
         let view = self.provisioner.view();
         self.grants.forget_unknown(&view);
+        self.refused().retain(|device, _| view.document().device(device).is_some());
         self.discoveries.forget_known(&view);
     }
 
@@ -161,13 +165,22 @@ impl<P: Provisioner> BootService<P> {
         &self.metrics
     }
 
-    /// Tells that a device's boot was asked for from a wrong address: once, however often it goes on to ask.
+    /// Tells that a device's boot was asked for from a wrong address: once, however often it goes on to ask. Of one who takes
+    /// ever new addresses only the first are told, or nothing else would be left among the events.
     fn note_refusal(&self, device: &DeviceName, address: Ipv4Addr, reason: String) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.insert(device.clone(), address) != Some(address) {
+        let new = {
+            let mut refused = self.refused();
+            let at = refused.entry(device.clone()).or_default();
+            at.len() < TOLD_REFUSALS && at.insert(address)
+        };
+        if new {
             let kind = EventKind::Refused { device: device.clone(), address, reason };
             self.events.publish((self.settings.clock)(), kind);
         }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashMap<DeviceName, BTreeSet<Ipv4Addr>>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_step(&self, device: &DeviceName, boot: &BootId, step: BootStep, message: String) {
@@ -177,6 +190,9 @@ impl<P: Provisioner> BootService<P> {
             tracing::info!(%device, %boot, ?step, message, "boot step");
         }
         self.metrics.count_step(step);
+        if step == BootStep::Up {
+            self.refused().remove(device);
+        }
         let kind = EventKind::Boot { device: device.clone(), boot: boot.clone(), step, message };
         self.events.publish((self.settings.clock)(), kind);
     }

@@ -10,7 +10,7 @@ use model::{
 };
 
 use super::lab::{self, KERNEL_BYTES, Lab};
-use crate::boot::ProvisionError;
+use crate::boot::{ProvisionError, TOLD_REFUSALS};
 
 const PC1: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 10);
 const PC2: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 11);
@@ -73,6 +73,23 @@ async fn where_our_dhcp_gives_addresses_a_device_is_answered_at_its_own_alone() 
     for from in [PC1, server] {
         assert!(lab.script(from, path).await.contains("cd.token="), "{from}");
     }
+}
+
+#[tokio::test]
+async fn a_neighbour_of_ever_new_addresses_does_not_drive_other_news_out() {
+    let lab = Lab::start().await;
+    let mut desired = lab::desired();
+    let (first, last) = ("127.77.0.200".parse().unwrap(), "127.77.0.250".parse().unwrap());
+    desired.networks[0].dhcp = Dhcp::Authoritative { first, last };
+    lab.bench.put(desired, lab.folder.path());
+    let path = "/boot/52-54-00-00-00-01.ipxe";
+    for last in 100..100 + 2 * TOLD_REFUSALS as u8 {
+        lab.script(Ipv4Addr::new(127, 77, 0, last), path).await;
+    }
+    assert_eq!(lab.events.since(0, usize::MAX).len(), TOLD_REFUSALS);
+    lab.service.note_step(&lab::name("pc-01"), &lab::boot_id(1), BootStep::Up, String::new());
+    lab.script(Ipv4Addr::new(127, 77, 0, 100), path).await;
+    assert_eq!(lab.events.since(0, usize::MAX).len(), TOLD_REFUSALS + 2, "after a boot it is news");
 }
 
 #[tokio::test]
