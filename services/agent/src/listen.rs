@@ -3,7 +3,7 @@
 //! understood here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
@@ -146,12 +146,23 @@ async fn answer_solicitations(
     status: &mut watch::Receiver<Status>,
 ) -> Result<(), solicit::Error> {
     let listener = solicit::Listener::open()?;
+    let mut deaf = BTreeSet::new();
     loop {
         let observed = Arc::clone(&status.borrow_and_update().observed);
         for network in &owner.view().document().networks {
             let here = |link: &&Link| link.addresses.contains(&network.address);
             if let Some(link) = observed.links.iter().find(here) {
-                listener.join(&link.name)?;
+                match listener.join(&link.name) {
+                    Ok(()) => drop(deaf.remove(&link.name)),
+                    Err(error) => {
+                        if deaf.insert(link.name.clone()) {
+                            tracing::warn!(
+                                error = chain(&error),
+                                "devices wait for an IPv6 router in vain"
+                            );
+                        }
+                    }
+                }
             }
         }
         tokio::select! {
