@@ -21,9 +21,12 @@ use crate::{
 /// The unit of systemd-networkd.
 pub const UNIT: Unit = Unit("systemd-networkd.service");
 
-/// What stands below the interfaces (systemd.network(5)). The client's identifier is the card's address, so that a server that
-/// was flashed anew gets its old address; its name comes from the document and never from a lease.
+/// What stands below the interfaces (systemd.network(5)). Cards alone: a VLAN has the address of the card that it lies on. The
+/// client's identifier is the card's address, so that a server that was flashed anew gets its old address; its name comes from
+/// the document and never from a lease.
 const SETTINGS: &str = "\
+Type=ether
+
 [Network]
 DHCP=ipv4
 IPv6AcceptRA=no
@@ -140,7 +143,7 @@ async fn list() -> Result<BTreeMap<String, Lease>> {
 
 fn render(macs: &BTreeSet<Mac>) -> String {
     let macs: Vec<String> = macs.iter().map(ToString::to_string).collect();
-    format!("[Match]\nMACAddress={}\n\n{SETTINGS}", macs.join(" "))
+    format!("[Match]\nMACAddress={}\n{SETTINGS}", macs.join(" "))
 }
 
 /// The interfaces of a file that is ours to the last byte.
@@ -207,7 +210,7 @@ mod tests {
         let two = macs(&["52:54:00:00:00:01", "52:54:00:00:00:02"]);
         let text = render(&two);
         assert!(text.starts_with(
-            "[Match]\nMACAddress=52:54:00:00:00:01 52:54:00:00:00:02\n\n[Network]\nDHCP=ipv4\n"
+            "[Match]\nMACAddress=52:54:00:00:00:01 52:54:00:00:00:02\nType=ether\n\n[Network]\nDHCP=ipv4\n"
         ));
         assert_eq!(parse(&text), Some(two));
         assert_eq!(parse(&text.replace("UseHostname=no", "UseHostname=yes")), None);
