@@ -4,7 +4,11 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 use clusterducks_agent::{ctl, run};
-use host::{cmd::Program, machine::Machine, sim::SimHost};
+use host::{
+    cmd::Program,
+    machine::{Machine, Places},
+    sim::SimHost,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Owns a server of diskless machines.
@@ -72,8 +76,13 @@ fn main() -> anyhow::Result<()> {
         runtime.block_on(run::run(paths, |_wake| SimHost::demo()))
     } else {
         run::verify_programs(Program::ALL)?;
-        let (hostname, ipxe, tls) = (paths.hostname(), paths.ipxe.clone(), paths.tls());
-        runtime.block_on(run::run(paths, |wake| Machine::new(hostname, ipxe, tls, wake)))
+        let places = Places {
+            hostname: paths.hostname(),
+            begun: paths.begun(),
+            tftp: paths.ipxe.clone(),
+            certificates: paths.tls(),
+        };
+        runtime.block_on(run::run(paths, |wake| Machine::new(places, wake)))
     };
     // Blocking work that hangs on a device must not keep the agent from being restarted.
     runtime.shutdown_background();

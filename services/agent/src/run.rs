@@ -51,6 +51,11 @@ impl Paths {
         self.state.join("hostname")
     }
 
+    /// The pools that are being made.
+    pub fn begun(&self) -> PathBuf {
+        self.state.join("pools-begun.json")
+    }
+
     /// The certificates.
     pub fn tls(&self) -> PathBuf {
         self.state.join("tls")

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
-use model::observed::{Disk, DiskContents};
+use model::{
+    name::PoolName,
+    observed::{Disk, DiskContents},
+};
 use serde::Deserialize;
 
 use crate::cmd::{self, Cmd, Program};
@@ -67,13 +70,14 @@ impl Device {
     }
 }
 
-/// The disks that a pool could take.
+/// The disks that a pool could take. `begun` are those, by their paths, on which the making of a pool was begun.
 ///
 /// # Errors
 /// lsblk fails, or its output is not as we know it.
-pub async fn observe() -> Result<Vec<Disk>, Error> {
+pub async fn observe(begun: &BTreeMap<String, PoolName>) -> Result<Vec<Disk>, Error> {
     let names = stable_names(Path::new(BY_ID)).map_err(Error::Names)?;
-    Ok(parse(&list(None).await?)?.into_iter().map(|device| disk(device, &names)).collect())
+    let devices = parse(&list(None).await?)?.into_iter();
+    Ok(devices.map(|device| disk(device, &names, begun)).collect())
 }
 
 async fn list(path: Option<&str>) -> Result<String, cmd::Error> {
@@ -98,11 +102,21 @@ fn parse(json: &str) -> Result<Vec<Device>, Error> {
     Ok(listing.blockdevices.into_iter().filter(takable).collect())
 }
 
-fn disk(device: Device, names: &BTreeMap<String, String>) -> Disk {
+fn disk(
+    device: Device,
+    names: &BTreeMap<String, String>,
+    begun: &BTreeMap<String, PoolName>,
+) -> Disk {
     let contents = contents(&device);
+    let bare = device.with_descendants().iter().all(|part| part.fstype.is_none());
+    let path = names.get(&device.kname).cloned().unwrap_or(device.path);
+    let contents = match (contents, begun.get(&path)) {
+        (DiskContents::Foreign(_), Some(pool)) if bare => DiskContents::Begun(pool.clone()),
+        (contents, _) => contents,
+    };
     let serial = device.serial.map(|serial| serial.trim().to_owned());
     Disk {
-        path: names.get(&device.kname).cloned().unwrap_or(device.path),
+        path,
         serial: serial.filter(|serial| !serial.is_empty()),
         size_bytes: device.size,
         contents,

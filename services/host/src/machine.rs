@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use model::{
     desired::tree,
     name::{Dataset, Mark, PoolName},
-    observed::{BootFiles, DatasetState, DiskContents, GenerationId, Observed, Pool},
+    observed::{BootFiles, DatasetState, Disk, DiskContents, GenerationId, Observed, Pool},
     step::{DhcpConfig, Step},
 };
 
@@ -40,18 +40,27 @@ pub struct Machine {
     certificates: PathBuf,
     /// Whom the copies of iPXE trust since they were last filled.
     filled: Option<ipxe::Root>,
+    begun: zfs::Begun,
     jobs: Jobs,
 }
 
+/// The files of ours that the modules are given.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Gets the server's name.
+    pub hostname: PathBuf,
+    /// Gets the pools that are being made.
+    pub begun: PathBuf,
+    /// The folder for iPXE's binaries.
+    pub tftp: PathBuf,
+    /// The folder with the root that iPXE shall trust.
+    pub certificates: PathBuf,
+}
+
 impl Machine {
-    /// The machine; iPXE's binaries are put into the folder `tftp`, with the root that the folder `certificates` names, and the
-    /// server's name into the file `hostname`. A job that ends calls `wake`.
-    pub fn new(
-        hostname: PathBuf,
-        tftp: PathBuf,
-        certificates: PathBuf,
-        wake: impl Fn(&'static str) + Send + Sync + 'static,
-    ) -> Self {
+    /// The machine. A job that ends calls `wake`.
+    pub fn new(places: Places, wake: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+        let Places { hostname, begun, tftp, certificates } = places;
         Self {
             lio: Arc::new(Lio::new("/sys/kernel/config")),
             netlink: Netlink::new("/run/udev/data"),
@@ -68,6 +77,7 @@ impl Machine {
             ipxe: Arc::new(Ipxe::new(ipxe::DISTRIBUTION, tftp)),
             certificates,
             filled: None,
+            begun: zfs::Begun::new(begun),
             jobs: Jobs::new(Arc::new(wake)),
         }
     }
@@ -100,6 +110,13 @@ impl Machine {
             clock_stopped: own::observe_clock_stopped().await.map_err(read)?,
             ..Observed::default()
         })
+    }
+
+    async fn observe_disks(&self) -> Result<Vec<Disk>, Error> {
+        let begun = self.begun.disks().await;
+        let begun = begun.map_err(|error| Error::new("the note of pools can't be read", error))?;
+        let disks = disks::observe(&begun).await;
+        disks.map_err(|error| Error::new("disks can't be listed", error))
     }
 
     async fn start_dhcp(&mut self, config: &DhcpConfig) -> Result<(), Error> {
@@ -148,9 +165,7 @@ impl Host for Machine {
     async fn observe(&mut self) -> Result<Observed, Error> {
         let (own, disks, pools, datasets, targets, dhcp) = tokio::join!(
             self.observe_own(),
-            async {
-                disks::observe().await.map_err(|error| Error::new("disks can't be listed", error))
-            },
+            self.observe_disks(),
             async {
                 zfs::observe_pools()
                     .await
@@ -172,7 +187,7 @@ impl Host for Machine {
         let (disks, pools, datasets) = (disks?, pools?, datasets?);
         let waits = |contents: &DiskContents| match contents {
             DiskContents::Pool(name) => !pools.keys().any(|pool| pool.as_str() == name),
-            DiskContents::Blank | DiskContents::Foreign(_) => false,
+            DiskContents::Blank | DiskContents::Begun(_) | DiskContents::Foreign(_) => false,
         };
         // zpool reads every disk to answer this: it is asked only when some disk holds a pool that is not here yet.
         let importable = if disks.iter().any(|disk| waits(&disk.contents)) {
@@ -216,11 +231,11 @@ impl Host for Machine {
                 let set = self.netlink.set_link(*mac, add, remove, *gateway).await;
                 set.map_err(|error| Error::new("the interface could not be set", error))
             }
-            Step::ImportPool { pool, guid } => zfs::apply::import_pool(pool, *guid)
+            Step::ImportPool { pool, guid } => zfs::apply::import_pool(pool, *guid, &self.begun)
                 .await
                 .map_err(zfs("the pool could not be imported")),
             Step::CreatePool { pool, layout, disks, overwrite } => {
-                zfs::apply::create_pool(pool, *layout, disks, overwrite)
+                zfs::apply::create_pool(pool, *layout, disks, overwrite, &self.begun)
                     .await
                     .map_err(zfs("the pool could not be made"))
             }
@@ -328,12 +343,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let certificates = folder.path().join("tls");
         std::fs::create_dir(&certificates).unwrap();
-        let mut machine = Machine::new(
-            folder.path().join("hostname"),
-            folder.path().join("tftp"),
-            certificates.clone(),
-            |_| (),
-        );
+        let places = Places {
+            hostname: folder.path().join("hostname"),
+            begun: folder.path().join("begun.json"),
+            tftp: folder.path().join("tftp"),
+            certificates: certificates.clone(),
+        };
+        let mut machine = Machine::new(places, |_| ());
         let config = DhcpConfig {
             networks: vec![model::step::DhcpNetwork {
                 name: "lab".parse().unwrap(),

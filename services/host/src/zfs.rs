@@ -9,9 +9,11 @@ use model::name::Dataset;
 use crate::cmd;
 
 pub mod apply;
+mod begun;
 mod observe;
 mod program;
 
+pub use begun::Begun;
 pub use observe::{observe_datasets, observe_importable, observe_pools};
 
 /// The user property that says what a dataset of ours is; it counts only where it is set on the dataset itself.
@@ -77,6 +79,9 @@ pub enum Error {
     /// A disk can't be looked at.
     #[error(transparent)]
     Disk(#[from] crate::disks::Error),
+    /// The note of pools that are being made can't be read or written.
+    #[error("no access to the note of the pools that are being made")]
+    Note(#[from] crate::files::Error),
     /// A dataset is there and is not what the step means.
     #[error("{dataset} is there already and does not carry the mark {mark}")]
     NotOurs {
@@ -159,7 +164,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Command(error) => error.retryable(),
-            Self::NoDevice { .. } | Self::Refused(_) | Self::Disk(_) => true,
+            Self::NoDevice { .. } | Self::Refused(_) | Self::Disk(_) | Self::Note(_) => true,
             Self::Json { .. }
             | Self::Value { .. }
             | Self::ImportLine { .. }

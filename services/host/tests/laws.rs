@@ -493,6 +493,26 @@ fn a_disk_with_foreign_data_is_taken_only_when_the_document_says_so() {
 }
 
 #[test]
+fn a_pool_whose_making_was_cut_off_is_made_again_and_another_one_s_disk_is_not_taken() {
+    let shape = Shape {
+        devices: vec![],
+        groups: 0,
+        generations: 0,
+        source: false,
+        range: true,
+        own: (false, None),
+    };
+    let desired = document(&shape, 1);
+    let mut server = server();
+    server.state.disks[0].contents = DiskContents::Begun("other".parse().unwrap());
+    let begun_elsewhere = plan(&desired, &Boots::new(), &server.state);
+    assert!(!begun_elsewhere.steps.iter().any(|step| matches!(step, Step::CreatePool { .. })));
+    server.state.disks[0].contents = DiskContents::Begun(POOL.parse().unwrap());
+    converge(&mut server, &desired, &Boots::new()).unwrap();
+    assert_eq!(server.state.disks[0].contents, DiskContents::Pool(POOL.to_owned()));
+}
+
+#[test]
 fn a_flashed_anew_server_imports_its_pool_and_makes_nothing_twice() {
     let shape = Shape {
         devices: vec![(0, BootMode::Ephemeral, true, true), (0, BootMode::Persistent, false, true)],

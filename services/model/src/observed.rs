@@ -138,6 +138,8 @@ pub enum DiskContents {
     Blank,
     /// Member of the ZFS pool of this name.
     Pool(String),
+    /// What a power cut left of the making of this pool, on a disk that was blank before.
+    Begun(PoolName),
     /// Something else, in blkid's words: a partition table, a file system, a RAID member.
     Foreign(String),
 }

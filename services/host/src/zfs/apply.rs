@@ -11,7 +11,7 @@ use model::{
     name::{BootId, Dataset, Mark, PoolName, Snapshot},
 };
 
-use super::{BOOT, Error, MARK, mount_point, program};
+use super::{BOOT, Begun, Error, MARK, mount_point, program};
 use crate::{
     cmd::{Cmd, Program},
     disks,
@@ -39,21 +39,26 @@ fn mark_option(mark: &Mark) -> String {
     format!("{MARK}={mark}")
 }
 
-/// Imports a pool by its number, and mounts nothing.
+/// Imports a pool by its number, and mounts nothing. It is whole, whether its making was seen to end or not.
 ///
 /// A pool that another system used last and did not export (a server that was flashed anew has another host id) is taken only
 /// when its tree carries our mark: it is imported read-only to look, which changes nothing on its disks.
 ///
 /// # Errors
 /// [`Error::ForeignPool`]; a command fails.
-pub async fn import_pool(pool: &PoolName, guid: u64) -> Result<(), Error> {
+pub async fn import_pool(pool: &PoolName, guid: u64, begun: &Begun) -> Result<(), Error> {
+    import(pool, guid).await?;
+    Ok(begun.end(pool).await?)
+}
+
+async fn import(pool: &PoolName, guid: u64) -> Result<(), Error> {
     let guid = guid.to_string();
     let options = ["-N", "-o", "cachefile=none"];
-    let import = |more: &[&'static str]| {
+    let command = |more: &[&'static str]| {
         zpool(["import"]).args(options).args(more).args([guid.as_str(), pool.as_str()])
     };
-    let Err(refused) = import(&[]).run().await else { return Ok(()) };
-    if import(&["-f", "-o", "readonly=on"]).run().await.is_err() {
+    let Err(refused) = command(&[]).run().await else { return Ok(()) };
+    if command(&["-f", "-o", "readonly=on"]).run().await.is_err() {
         return Err(refused.into());
     }
     let ours = carries(&tree::root(pool), &Mark::Tree("clusterducks".to_owned())).await;
@@ -61,7 +66,7 @@ pub async fn import_pool(pool: &PoolName, guid: u64) -> Result<(), Error> {
     if !ours? {
         return Err(Error::ForeignPool { pool: pool.to_string() });
     }
-    import(&["-f"]).run().await?;
+    command(&["-f"]).run().await?;
     Ok(())
 }
 
@@ -70,13 +75,17 @@ pub async fn import_pool(pool: &PoolName, guid: u64) -> Result<(), Error> {
 /// Every disk has to be blank, unless it is one of `overwrite`: those are wiped first. After this check zpool is told to ask no
 /// more (`-f`), because it would also refuse a mirror of disks whose sizes differ a little.
 ///
+/// zpool writes partition tables first, waits for udev, and writes the pool into the partitions then. What a power cut leaves of
+/// that is known by `begun`, and wiped when the pool is made again: whoever plans counts such disks to `overwrite`.
+///
 /// # Errors
-/// [`Error::DiskHoldsData`]; a command fails.
+/// [`Error::DiskHoldsData`]; a command fails; the note can't be written.
 pub async fn create_pool(
     pool: &PoolName,
     layout: Layout,
     disks: &[String],
     overwrite: &[String],
+    begun: &Begun,
 ) -> Result<(), Error> {
     for path in disks.iter().filter(|path| !overwrite.contains(path)) {
         if let Some(contents) = disks::signature(path).await? {
@@ -86,6 +95,7 @@ pub async fn create_pool(
     for path in disks.iter().filter(|path| overwrite.contains(path)) {
         disks::wipe(path).await?;
     }
+    begun.begin(pool, disks).await?;
     let layout: &[&str] = match layout {
         Layout::Stripe => &[],
         Layout::Mirror => &["mirror"],
@@ -103,7 +113,7 @@ pub async fn create_pool(
         .args(disks)
         .run()
         .await?;
-    Ok(())
+    Ok(begun.end(pool).await?)
 }
 
 /// Makes a folder of the tree, if it is not there; mounts it, if files are kept in it.

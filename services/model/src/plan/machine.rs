@@ -103,6 +103,13 @@ impl Planner<'_> {
         for (disk, allowed) in &disks {
             let what = match &disk.contents {
                 DiskContents::Blank => continue,
+                DiskContents::Begun(begun) if *begun == pool.name => {
+                    overwrite.push(disk.path.clone());
+                    continue;
+                }
+                DiskContents::Begun(other) => {
+                    format!("what is left of the pool {other}, which was begun here")
+                }
                 DiskContents::Pool(other) => format!("a member of the ZFS pool {other}"),
                 DiskContents::Foreign(what) => what.clone(),
             };
