@@ -22,7 +22,7 @@ use crate::wait::secs;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, anyhow, bail};
 use args::{Paths, render_args};
-use serde_json::json;
+use serde_json::{Value, json};
 use spec::Spec;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -149,6 +149,29 @@ impl Machine {
         if let Some(life) = &self.running {
             life.process.kill();
         }
+    }
+
+    /// Waits until the guest writes to disk `index`, and returns in that moment.
+    pub async fn written_to(&self, index: usize, timeout: Duration) -> Result<()> {
+        let written = async {
+            while self.writes(index).await? == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            anyhow::Ok(())
+        };
+        let waited = tokio::time::timeout(timeout, written).await;
+        waited.with_context(|| format!("{} did not write to disk {index}", self.name()))?
+    }
+
+    /// How often the guest has written to disk `index` since it was switched on.
+    async fn writes(&self, index: usize) -> Result<u64> {
+        let all = self.qmp().execute("query-blockstats", json!({})).await?;
+        let of_disk = |stats: &&Value| {
+            stats.get("device").and_then(Value::as_str) == Some(&format!("disk{index}"))
+        };
+        let stats = all.as_array().and_then(|all| all.iter().find(of_disk));
+        let writes = stats.and_then(|stats| stats.pointer("/stats/wr_operations")?.as_u64());
+        writes.with_context(|| format!("QEMU does not count the writes to disk {index}"))
     }
 
     /// Gives power again; disks and firmware variables are as they were left.
