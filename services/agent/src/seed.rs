@@ -7,7 +7,7 @@ use model::{
     desired::{Desired, Interface, Management},
     name::{Mac, ServerName},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// The seed file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -17,6 +17,8 @@ pub struct Seed {
     pub hostname: Option<ServerName>,
     /// The interface that the server is managed by.
     pub management: Option<SeedManagement>,
+    /// What the box joins its panel by: the box's own affair, whatever stands here.
+    join: Option<IgnoredAny>,
 }
 
 /// The management interface in the seed file: found by its address or by its path.
@@ -98,6 +100,12 @@ mod tests {
         seed.complete(&mut desired);
         assert_eq!(desired.server.unwrap().as_str(), "named");
         assert_eq!(desired.management.unwrap().address, "192.0.2.5/24".parse().ok());
+    }
+
+    #[test]
+    fn a_box_that_joins_has_an_agent() {
+        let seed = Seed::parse("hostname = \"box\"\n[join]\ncode = \"mistyped\"\n").unwrap();
+        assert_eq!(seed.hostname.unwrap().as_str(), "box");
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! A tour: [`name`] parses every word that crosses an edge; [`desired`] is the document that the panel sends a server,
 //! [`validate`] refuses a bad one whole, and [`document`] makes the look-ups of a good one;
 //! [`boot`] is what one boot of one device was given; [`observed`] is what the machine showed; [`plan()`] compares them and
-//! answers [`step::Step`]s, the only kind of change that is made to it; [`wire`] is what the agent tells. Nothing here does I/O, waits, or reads a clock.
+//! answers [`step::Step`]s, the only kind of change that is made to it; [`wire`] is what the agent tells;
+//! [`code`] is what a person carries to a box, and [`join`] what the box asks the panel with it. Nothing here does I/O, waits, or reads a clock.
 
 pub mod boot;
+pub mod code;
 pub mod desired;
 pub mod document;
+pub mod join;
 pub mod name;
 pub mod observed;
 pub mod plan;

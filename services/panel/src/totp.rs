@@ -4,11 +4,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use model::code::alphabet;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha2::{Digest as _, Sha256};
 use totp_rs::{Algorithm, Builder, TotpError};
 
-use crate::{codes::alphabet, qr, store::Digest};
+use crate::{qr, store::Digest};
 
 /// RFC 4226, 4: 160 bits are recommended.
 const SECRET_BYTES: usize = 20;

@@ -6,14 +6,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use model::code::Host;
 use model::name::ServerName;
 use rcgen::{ExtendedKeyUsagePurpose as Extended, SanType};
 
 use super::Error;
 use crate::noun::{Id, Server};
-
-/// A DNS name or an address that a server is reached by.
-pub type Host = rustls::pki_types::ServerName<'static>;
 
 /// The domain of names that only mean something inside a panel's own fleet. `internal` is set aside for private use and will
 /// never be delegated (ICANN board resolution 2024.07.29.06).

@@ -9,14 +9,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rustls_pki_types::ServerName;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer, de};
 use subtle::ConstantTimeEq as _;
 
 use super::{Error, JoinSecret, alphabet};
-use crate::{
-    ca::{Fingerprint, Host},
-    qr,
-};
+
+/// A DNS name or an address that something is reached by.
+pub type Host = ServerName<'static>;
 
 const VERSION: u8 = 0b0100_0000;
 const VERSION_BITS: u8 = 0b1110_0000;
@@ -72,12 +73,13 @@ pub enum Pin {
 }
 
 impl Pin {
-    /// Whether a certificate is the one; it takes as long when it is not.
-    pub fn matches(&self, fingerprint: &Fingerprint) -> bool {
-        let whole = fingerprint.bytes();
+    /// Whether a certificate is the one, by the SHA-256 digest of its DER.
+    pub fn matches(&self, fingerprint: &[u8; 32]) -> bool {
         match self {
-            Self::Typed(pin) => whole.iter().zip(pin).all(|(a, b)| bool::from(a.ct_eq(b))),
-            Self::Whole(pin) => whole.ct_eq(pin).into(),
+            Self::Typed(pin) => {
+                fingerprint.first_chunk::<12>().is_some_and(|first| first.ct_eq(pin).into())
+            }
+            Self::Whole(pin) => fingerprint.ct_eq(pin).into(),
         }
     }
 
@@ -91,7 +93,7 @@ impl Pin {
 
 impl fmt::Debug for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.bytes()))
+        self.bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -115,7 +117,8 @@ impl JoinCode {
     pub fn new(
         kind: JoinKind,
         panel: Address,
-        root: &Fingerprint,
+        root: &[u8; 32],
+        secret: JoinSecret,
         now: SystemTime,
         lifetime: Duration,
     ) -> Self {
@@ -124,8 +127,8 @@ impl JoinCode {
         Self {
             kind,
             panel,
-            root: Pin::Whole(*root.bytes()),
-            secret: JoinSecret::generate(),
+            root: Pin::Whole(*root),
+            secret,
             expires: UNIX_EPOCH + Duration::from_secs(minutes * MINUTE),
         }
     }
@@ -149,15 +152,6 @@ impl JoinCode {
     /// The panel's name is too long or the expiry out of bounds.
     pub fn text(&self) -> Result<SecretString, Error> {
         self.render(&self.root)
-    }
-
-    /// The code for cameras, drawn.
-    ///
-    /// # Errors
-    /// It can't be rendered.
-    pub fn svg(&self) -> Result<SecretString, Error> {
-        let drawn = qr::svg(self.text()?.expose_secret());
-        Ok(drawn.map_err(|_| Error::Unencodable("name of the panel"))?.into())
     }
 
     fn render(&self, pin: &Pin) -> Result<SecretString, Error> {
@@ -192,7 +186,7 @@ impl JoinCode {
             return Err(Error::Kind);
         }
         let minutes = u64::from(u32::from_be_bytes(take(&mut rest)?));
-        let secret = JoinSecret::from_bytes(take(&mut rest)?);
+        let secret = JoinSecret::new(take(&mut rest)?);
         let root = match flags & WHOLE_PIN {
             0 => Pin::Typed(take(&mut rest)?),
             _ => Pin::Whole(take(&mut rest)?),
@@ -212,6 +206,14 @@ impl JoinCode {
             secret,
             expires: UNIX_EPOCH + Duration::from_secs(minutes * MINUTE),
         })
+    }
+}
+
+/// As it stands in the table `[join]` of a seed file: `code = "..."`.
+impl<'de> Deserialize<'de> for JoinCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = SecretString::from(String::deserialize(deserializer)?);
+        Self::parse(text.expose_secret()).map_err(de::Error::custom)
     }
 }
 
@@ -257,36 +259,6 @@ fn take_host(kind: u8, rest: &mut &[u8]) -> Result<Host, Error> {
             Host::try_from(name.to_owned()).map_err(|_| Error::Content("name of the panel"))
         }
         _ => Err(Error::Kind),
-    }
-}
-
-/// The seed file `clusterducks.toml` of a box that shall join by itself.
-#[derive(Debug)]
-pub struct SeedFile<'a> {
-    /// The name that the box shall have.
-    pub hostname: Option<&'a model::name::ServerName>,
-    /// Its code.
-    pub join: &'a JoinCode,
-}
-
-impl SeedFile<'_> {
-    /// The file's text, for the boot partition.
-    ///
-    /// # Errors
-    /// The code can't be rendered.
-    pub fn render(&self) -> Result<SecretString, Error> {
-        let hostname =
-            self.hostname.map(|name| format!("hostname = \"{name}\"\n\n")).unwrap_or_default();
-        let end = time::OffsetDateTime::from(self.join.expires);
-        Ok(format!(
-            "{hostname}[join]\n# the panel at {}; good until {} {:02}:{:02} UTC, for one box\ncode = \"{}\"\n",
-            self.join.panel,
-            end.date(),
-            end.hour(),
-            end.minute(),
-            self.join.text()?.expose_secret(),
-        )
-        .into())
     }
 }
 

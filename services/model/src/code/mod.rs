@@ -1,12 +1,14 @@
 //! One-time codes that a person carries from one box to another: short ones that only prove who stands before it, and join
-//! codes, which also say whom to trust. The store keeps hashes alone.
+//! codes, which also say whom to trust. Here is their form; randomness comes from whoever makes one.
 
 pub mod alphabet;
 mod join;
 
-pub use join::{Address, JoinCode, JoinKind, Pin, SeedFile};
+use std::fmt;
+
+pub use join::{Address, Host, JoinCode, JoinKind, Pin};
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
-use sha2::{Digest as _, Sha256};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq as _;
 
 /// Why a code is not taken.
@@ -35,31 +37,20 @@ impl Error {
     }
 }
 
-/// `N` random bytes that are good for one use.
-#[derive(Debug)]
+/// `N` random bytes that are good for one use. They are shown only on purpose, and wiped from memory when they are dropped.
 pub struct OneTime<const N: usize>(SecretBox<[u8; N]>);
 
 /// A code to read off a screen or a log and to type: 40 bits in ten characters. Enough where it is tried online, slowly and
-/// seldom ([`crate::throttle`]): for the first admin, for a box's first page.
+/// seldom: for the first admin, for a box's first page.
 pub type ShortCode = OneTime<5>;
 
 /// What a join code proves itself with: 64 bits.
 pub type JoinSecret = OneTime<8>;
 
-/// What is kept of a code.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CodeHash(pub [u8; 32]);
-
-impl std::fmt::Debug for CodeHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CodeHash")
-    }
-}
-
 impl<const N: usize> OneTime<N> {
-    /// A new one.
-    pub fn generate() -> Self {
-        Self::from_bytes(rand::random())
+    /// Takes bytes from a source of randomness that nobody can guess.
+    pub fn new(random: [u8; N]) -> Self {
+        Self(SecretBox::new(Box::new(random)))
     }
 
     /// Reads what was typed.
@@ -68,7 +59,7 @@ impl<const N: usize> OneTime<N> {
     /// It is mistyped, or of another length.
     pub fn parse(typed: &str) -> Result<Self, Error> {
         let bytes = alphabet::decode(typed)?.try_into().map_err(|_| Error::Kind)?;
-        Ok(Self::from_bytes(bytes))
+        Ok(Self::new(bytes))
     }
 
     /// The text to show once.
@@ -76,23 +67,34 @@ impl<const N: usize> OneTime<N> {
         alphabet::encode(self.bytes()).into()
     }
 
-    /// What to keep.
-    pub fn hash(&self) -> CodeHash {
-        let digest = Sha256::new().chain_update(b"clusterducks code\0").chain_update(self.bytes());
-        CodeHash(digest.finalize().into())
+    /// Whether both are the same code; it takes as long when they are not.
+    pub fn is(&self, other: &Self) -> bool {
+        self.bytes().ct_eq(other.bytes()).into()
     }
 
-    /// Whether this is the code of which `kept` was kept; it takes as long when it is not.
-    pub fn is(&self, kept: &CodeHash) -> bool {
-        self.hash().0.ct_eq(&kept.0).into()
-    }
-
-    fn from_bytes(bytes: [u8; N]) -> Self {
-        Self(SecretBox::new(Box::new(bytes)))
-    }
-
-    fn bytes(&self) -> &[u8; N] {
+    /// The bytes, to make a digest of.
+    pub fn bytes(&self) -> &[u8; N] {
         self.0.expose_secret()
+    }
+}
+
+impl<const N: usize> fmt::Debug for OneTime<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OneTime([REDACTED])")
+    }
+}
+
+/// As its text: for the one message in which it is spent.
+impl<const N: usize> Serialize for OneTime<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text().expose_secret().serialize(serializer)
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for OneTime<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = SecretString::from(String::deserialize(deserializer)?);
+        Self::parse(text.expose_secret()).map_err(de::Error::custom)
     }
 }
 
@@ -101,20 +103,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_code_is_known_by_its_hash_however_it_is_typed() {
-        let code = ShortCode::generate();
-        let kept = code.hash();
+    fn a_short_code_is_known_however_it_is_typed() {
+        let code = ShortCode::new([1, 2, 3, 250, 5]);
         let shown = code.text();
         assert_eq!(shown.expose_secret().len(), 11);
         let typed = ShortCode::parse(&shown.expose_secret().to_lowercase().replace('-', " "));
-        assert!(typed.unwrap().is(&kept));
-        assert!(!ShortCode::generate().is(&kept));
-        assert!(!format!("{code:?} {kept:?}").contains(shown.expose_secret()));
+        assert!(typed.unwrap().is(&code));
+        assert!(!ShortCode::new([1, 2, 3, 250, 6]).is(&code));
+        assert_eq!(format!("{code:?}"), "OneTime([REDACTED])");
     }
 
     #[test]
     fn a_code_of_another_length_is_of_another_kind() {
-        let text = JoinSecret::generate().text();
+        let text = JoinSecret::new([7; 8]).text();
         assert_eq!(ShortCode::parse(text.expose_secret()).unwrap_err(), Error::Kind);
         let wrong = ShortCode::parse("hello");
         assert!(matches!(wrong, Err(Error::Typed(_))), "{wrong:?}");
