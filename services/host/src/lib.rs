@@ -5,10 +5,12 @@
 
 pub mod bootfiles;
 pub mod cmd;
+pub mod console;
 pub mod digest;
 pub mod disks;
 pub mod dnsmasq;
 pub mod files;
+pub mod hardware;
 pub mod image;
 pub mod ipxe;
 pub mod lio;
