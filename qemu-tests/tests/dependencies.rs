@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const TABLE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("host", &["model"]),
+    ("clusterducks-appliance", &["host", "model"]),
     ("clusterducks-agent", &["host", "model"]),
     ("panel", &["model"]),
     ("qemu-tests", &[]),

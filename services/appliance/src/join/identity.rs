@@ -1,0 +1,199 @@
+//! The box's own keys: made on it, kept on it, and never sent. What leaves are requests for certificates, and the certificate of
+//! the first-boot page, which the box signs itself.
+
+use std::path::Path;
+
+use aws_lc_rs::{encoding::AsDer as _, rsa};
+use host::files;
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+    pem::{self, PemObject as _},
+};
+use sha2::{Digest as _, Sha256};
+
+/// Only root reads a key.
+pub const KEY_MODE: u32 = 0o600;
+
+/// Why there is no key or no request.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A key can't be read or kept.
+    #[error("no access to the keys of this box")]
+    File(#[from] files::Error),
+    /// The operating system gave no randomness.
+    #[error("no key can be made")]
+    Generate,
+    /// What is kept is no key, or signs nothing.
+    #[error("a key of this box can't be used")]
+    Unusable(#[from] rcgen::Error),
+    /// What is kept is not PEM.
+    #[error("the certificate of the first-boot page can't be read")]
+    Pem(#[from] pem::Error),
+}
+
+impl Error {
+    /// Whether the same may succeed later.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Generate => true,
+            Self::Unusable(_) | Self::Pem(_) => false,
+        }
+    }
+}
+
+/// The keys that the box asks certificates for.
+#[derive(Debug)]
+pub struct Identity {
+    api: KeyPair,
+    boot: KeyPair,
+}
+
+impl Identity {
+    /// Takes the keys from the folder, and makes those that are not there: asked for twice, they are the same.
+    ///
+    /// # Errors
+    /// One can't be read, made or kept.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            api: key(&folder.join("api.key"), KeyPair::generate)?,
+            boot: key(&folder.join("boot.key"), rsa_key)?,
+        })
+    }
+
+    /// The key of the agent's API, in PEM.
+    pub fn api_key(&self) -> String {
+        self.api.serialize_pem()
+    }
+
+    /// The key of the boot endpoint, in PEM.
+    pub fn boot_key(&self) -> String {
+        self.boot.serialize_pem()
+    }
+
+    /// The certificate request for the agent's API, in PEM.
+    ///
+    /// # Errors
+    /// The key does not sign.
+    pub fn api_request(&self) -> Result<String, Error> {
+        request(&self.api)
+    }
+
+    /// The certificate request for the boot endpoint, in PEM.
+    ///
+    /// # Errors
+    /// The key does not sign.
+    pub fn boot_request(&self) -> Result<String, Error> {
+        request(&self.boot)
+    }
+}
+
+fn key(path: &Path, make: fn() -> Result<KeyPair, rcgen::Error>) -> Result<KeyPair, Error> {
+    if let Some(kept) = files::read_if_exists(path)? {
+        return Ok(KeyPair::from_pem(&String::from_utf8_lossy(&kept))?);
+    }
+    let made = make().map_err(|_| Error::Generate)?;
+    files::write_atomic(path, made.serialize_pem().as_bytes(), KEY_MODE)?;
+    Ok(made)
+}
+
+/// ring, which rcgen signs with, makes no RSA keys.
+fn rsa_key() -> Result<KeyPair, rcgen::Error> {
+    let refused = |_| rcgen::Error::RingUnspecified;
+    let made = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).map_err(refused)?;
+    let der = made.as_der().map_err(refused)?;
+    let der = PrivatePkcs8KeyDer::from(der.as_ref().to_vec());
+    KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_RSA_SHA256)
+}
+
+/// It proves that the box has the key; names are the panel's affair.
+fn request(key: &KeyPair) -> Result<String, Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "clusterducks");
+    Ok(params.serialize_request(key)?.pem()?)
+}
+
+/// The certificate of the first-boot page and its key.
+#[derive(Debug)]
+pub struct PageIdentity {
+    /// What the page shows.
+    pub certificate: CertificateDer<'static>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl PageIdentity {
+    /// Takes it from the file, or makes it: one file, so that the certificate and its key always go together.
+    ///
+    /// # Errors
+    /// It can't be read, made or kept.
+    pub fn open(file: &Path) -> Result<Self, Error> {
+        let text = match files::read_if_exists(file)? {
+            Some(kept) => kept,
+            None => {
+                let made = self_signed()?;
+                files::write_atomic(file, made.as_bytes(), KEY_MODE)?;
+                made.into_bytes()
+            }
+        };
+        let certificate = CertificateDer::from_pem_slice(&text)?;
+        Ok(Self { certificate, key: PrivateKeyDer::from_pem_slice(&text)? })
+    }
+
+    /// Its fingerprint as browsers show it: SHA-256, pairs of digits between colons.
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::digest(&self.certificate);
+        let pairs: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+        pairs.join(":")
+    }
+}
+
+/// Its dates are those that rcgen gives, from 1975 to 4096: a box may not know the day yet, and people compare the fingerprint.
+fn self_signed() -> Result<String, Error> {
+    let key = KeyPair::generate().map_err(|_| Error::Generate)?;
+    let mut params = CertificateParams::new(["clusterducks".to_owned()])?;
+    params.distinguished_name.push(DnType::CommonName, "clusterducks first-boot page");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = params.self_signed(&key)?;
+    Ok(format!("{}{}", key.serialize_pem(), certificate.pem()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_for_root_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Identity::open(folder.path()).unwrap();
+        let second = Identity::open(folder.path()).unwrap();
+        assert_eq!(first.api_key(), second.api_key());
+        assert_eq!(first.boot_key(), second.boot_key());
+        for name in ["api.key", "boot.key"] {
+            let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert!(first.api_request().unwrap().contains("BEGIN CERTIFICATE REQUEST"));
+        assert!(!first.boot_request().unwrap().contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_spoilt_key_is_told_and_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("api.key");
+        files::write_atomic(&file, b"spoilt", KEY_MODE).unwrap();
+        assert!(matches!(Identity::open(folder.path()), Err(Error::Unusable(_))));
+        assert_eq!(fs::read(&file).unwrap(), b"spoilt");
+    }
+
+    #[test]
+    fn the_page_keeps_its_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("page.pem");
+        let first = PageIdentity::open(&file).unwrap().fingerprint();
+        assert_eq!(first, PageIdentity::open(&file).unwrap().fingerprint());
+        assert_eq!((first.len(), first.matches(':').count()), (95, 31));
+    }
+}

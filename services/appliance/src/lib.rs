@@ -1,0 +1,14 @@
+//! What every box does as a box: it shows what it is on its screen and serial port, and joins its panel.
+//!
+//! A tour: [`run`] starts everything; [`facts`] is what a box shows of itself, [`screen`] makes lines of it and [`terminals`] writes
+//! them; [`join`] turns a join code into certificates; [`page`] is the first-boot page, where a person types one; [`api`] is
+//! root's way in, and [`ctl`] its command line.
+
+pub mod api;
+pub mod ctl;
+pub mod facts;
+pub mod join;
+pub mod page;
+pub mod run;
+pub mod screen;
+pub mod terminals;
