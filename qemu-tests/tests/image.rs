@@ -1,7 +1,7 @@
 //! The appliance's image itself, as it is flashed.
 
 use anyhow::Result;
-use qemu_tests::{Builder, Image, Lan, secs};
+use qemu_tests::{Builder, Image, Lan, Machine, secs};
 
 async fn starts_clean(name: &str, firmware: impl FnOnce(Builder) -> Builder) -> Result<()> {
     let lan = Lan::new(name)?;
@@ -25,7 +25,20 @@ async fn starts_clean(name: &str, firmware: impl FnOnce(Builder) -> Builder) -> 
     let getty = shell.check("systemctl list-units --no-legend '*getty*' | wc -l").await?;
     assert_eq!(getty.trim(), "0");
     shell.check("clusterducks-agent ctl status").await?;
+    shows_itself(&agent).await?;
     lan.passed()
+}
+
+/// On its screen, on its serial port, and on its first-boot page.
+async fn shows_itself(agent: &Machine) -> Result<()> {
+    const STATE: &str = "waiting to be joined to a panel";
+    agent.expect(STATE, secs(30)).await?;
+    // vcs(4): the characters of the first virtual console, without line ends.
+    let screen = agent.debug().check("fold -w 80 /dev/vcs1").await?;
+    assert!(screen.starts_with("clusterducks agent ") && screen.contains(STATE), "{screen}");
+    let page = agent.debug().check("curl -sSfk https://127.0.0.1:8006/").await?;
+    assert!(page.contains(STATE), "{page}");
+    Ok(())
 }
 
 #[tokio::test]
