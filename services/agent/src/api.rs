@@ -1,20 +1,24 @@
 //! The agent's API: what the panel and root on the box ask of it. The same routes stand on the Unix socket and, behind client
 //! certificates, on loopback. It changes nothing itself: a document goes to the owner.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use model::{desired::Desired, validate::Fault, wire};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, oneshot, watch};
+use sha2::Digest as _;
+use tokio::{
+    sync::{broadcast, oneshot, watch},
+    time::Instant,
+};
 
 pub use crate::document::read_document;
 use crate::{
@@ -24,6 +28,8 @@ use crate::{
 
 /// The largest document: 5,000 devices take about 2 MiB.
 const DOCUMENT_BYTES: usize = 32 << 20;
+/// How long somebody may wait for another status.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What the API shows and reaches.
 pub struct Api {
@@ -33,6 +39,8 @@ pub struct Api {
     pub events: Arc<Events>,
     /// Machines that are not known.
     pub discoveries: Arc<dyn Fn() -> Vec<wire::Discovered> + Send + Sync>,
+    /// Rises when that list changes.
+    pub discovered: watch::Receiver<u64>,
     /// The certificates of the agent's own servers.
     pub certificates: watch::Receiver<BTreeMap<String, wire::Certificate>>,
     /// Counters.
@@ -104,8 +112,44 @@ async fn desired(State(api): State<Arc<Api>>) -> Response {
     Json(desired).into_response()
 }
 
-async fn status(State(api): State<Arc<Api>>) -> Json<wire::Status> {
-    Json(show(&api, &api.owner.status().borrow()))
+/// The status, at once; or, for whoever has one already, when it differs. They say which they have by its tag (`If-None-Match`,
+/// RFC 9110, 13.1.2), and how many seconds they wait for another (`Prefer: wait`, RFC 7240, 4.3).
+async fn status(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+    let known = headers.get(header::IF_NONE_MATCH);
+    let deadline = Instant::now() + preferred_wait(&headers).min(LONGEST_WAIT);
+    let mut owner = api.owner.status();
+    let (mut discovered, mut certificates) = (api.discovered.clone(), api.certificates.clone());
+    loop {
+        discovered.mark_unchanged();
+        certificates.mark_unchanged();
+        let shown = show(&api, &owner.borrow_and_update());
+        let Ok(body) = serde_json::to_vec(&shown) else {
+            tracing::error!("the status can't be written");
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        let tag = format!("\"{}\"", hex::encode(sha2::Sha256::digest(&body)));
+        if known.is_none_or(|known| known.as_bytes() != tag.as_bytes()) {
+            let kind = (header::CONTENT_TYPE, "application/json".to_owned());
+            return ([(header::ETAG, tag), kind], body).into_response();
+        }
+        let changed = tokio::select! {
+            changed = owner.changed() => changed.is_ok(),
+            changed = discovered.changed() => changed.is_ok(),
+            changed = certificates.changed() => changed.is_ok(),
+            () = tokio::time::sleep_until(deadline) => false,
+        };
+        if !changed {
+            return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+        }
+    }
+}
+
+fn preferred_wait(headers: &HeaderMap) -> Duration {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let wait = preferences
+        .flat_map(|value| value.split(','))
+        .find_map(|preference| preference.trim().strip_prefix("wait=")?.parse().ok());
+    Duration::from_secs(wait.unwrap_or(0))
 }
 
 fn show(api: &Api, status: &owner::Status) -> wire::Status {

@@ -122,6 +122,7 @@ pub async fn run<H: Host>(
     let api = Arc::new(Api {
         owner: handle.clone(),
         events,
+        discovered: service.discoveries().revision(),
         discoveries: Arc::new(move || listed.discoveries().list()),
         certificates: certificates.states(),
         registry,

@@ -4,6 +4,8 @@
 
 mod lab;
 
+use std::{net::Ipv4Addr, time::Instant};
+
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -194,4 +196,34 @@ async fn metrics_show_what_the_owner_did_and_what_it_sees() {
         (waits && value(&text, "clusterducks_owner_converged") == 0.0).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_is_told_as_soon_as_it_differs_from_the_one_that_is_known() {
+    let agent = Agent::start();
+    agent.apply(&document(1)).await;
+    agent.converged(1).await;
+    let (code, tag, shown) = agent.other_status("", 20).await;
+    assert_eq!((code, &shown["generation"]), (StatusCode::OK, &json!(1)));
+    let (code, same, _) = agent.other_status(&tag, 0).await;
+    assert_eq!((code, &same), (StatusCode::NOT_MODIFIED, &tag));
+    let began = Instant::now();
+    let next = document(2);
+    let ((code, other, shown), _) = tokio::join!(agent.other_status(&tag, 20), agent.apply(&next));
+    assert_eq!((code, &shown["generation"]), (StatusCode::OK, &json!(2)));
+    assert!(other != tag && began.elapsed().as_secs() < 10);
+    // Somebody who is not known asks: no step of the owner's, and told all the same.
+    let stranger = Ipv4Addr::new(127, 0, 0, 77);
+    let told = async {
+        let mut tag = other;
+        loop {
+            let (_, next, shown) = agent.other_status(&tag, 20).await;
+            if shown["discovered"][0]["serial"] == "S9" {
+                return;
+            }
+            tag = next;
+        }
+    };
+    tokio::join!(told, agent.boot(stranger, "/boot/52-54-00-00-09-09.ipxe?serial=S9", None));
+    assert!(began.elapsed().as_secs() < 15, "it was told, not asked for again");
 }

@@ -82,6 +82,24 @@ impl Agent {
         ask(stream, method, path, body, None).await
     }
 
+    /// Asks for a status other than this one, for so many seconds: its code, its tag, and what it says.
+    pub(crate) async fn other_status(&self, tag: &str, wait_s: u32) -> (StatusCode, String, Value) {
+        let stream = UnixStream::connect(self.socket()).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("/v1/status")
+            .header("host", "agent")
+            .header("if-none-match", tag)
+            .header("prefer", format!("respond-async, wait={wait_s}"));
+        let answer =
+            sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        let (status, tag) =
+            (answer.status(), answer.headers()["etag"].to_str().unwrap().to_owned());
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, tag, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
     pub(crate) async fn apply(&self, document: &Value) -> (StatusCode, Value) {
         let (status, body) = self.api("PUT", "/v1/desired", document.to_string()).await;
         (status, serde_json::from_slice(&body).unwrap())
