@@ -4,22 +4,29 @@
 
 mod addresses;
 mod bulk;
+mod certificates;
 mod check;
 mod errands;
 mod fleet;
 mod import;
+mod join;
 mod people;
 mod search;
 mod work;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 pub use addresses::first_free;
 pub use bulk::DevicePatch;
 pub use check::Kind;
 pub use fleet::Preview;
 pub use import::{COLUMNS, Import, ImportLine, Outcome};
+pub use join::{JoinError, Refusal};
 pub use search::Hit;
+use tokio::sync::watch;
 pub use work::Work;
 pub(crate) use work::{invalid, organization_of};
 
@@ -121,6 +128,8 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub struct Panel {
     store: Store,
     clock: Clock,
+    joins: Mutex<join::Tries>,
+    changes: watch::Sender<u64>,
 }
 
 impl fmt::Debug for Panel {
@@ -132,12 +141,26 @@ impl fmt::Debug for Panel {
 impl Panel {
     /// Operations over this store.
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock }
+        Self { store, clock, joins: Mutex::default(), changes: watch::Sender::new(0) }
     }
 
     /// The store, for backups.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Rises with every operation that changed something: for those who show or send what is there.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The time, as the panel has it.
+    pub fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
+    fn announce(&self) {
+        self.changes.send_modify(|number| *number += 1);
     }
 
     fn who(&self, tx: Tx<'_>, actor: Actor) -> Result<Standings, Error> {
@@ -178,10 +201,14 @@ impl Panel {
         actor: Actor,
         change: impl FnOnce(Work<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.store.write(|tx| {
+        let done = self.store.write(|tx| {
             let who = self.who(tx, actor)?;
             change(Work { tx, who: &who, now_ms: (self.clock)() })
-        })
+        });
+        if done.is_ok() {
+            self.announce();
+        }
+        done
     }
 
     pub(crate) fn try_out<T>(

@@ -6,9 +6,11 @@
 
 mod addresses;
 mod audit;
+mod certificates;
 mod documents;
 mod errands;
 mod error;
+mod joins;
 mod listing;
 mod migrations;
 mod nouns;
@@ -24,9 +26,11 @@ use std::{
 
 pub use addresses::Holder;
 pub use audit::{Entry, EntryQuery};
+pub use certificates::Booked;
 pub use documents::Document;
 pub use errands::{Job, JobState, JoinCode};
 pub use error::{Error, FieldError};
+pub use joins::{Decision, Join, JoinedBox, Peer};
 pub use listing::{Cursor, ListQuery, MOST_ROWS, Page, Scope};
 pub use people::{Credentials, Digest, Session, Token};
 pub use record::{Dependent, Owner, Record};
@@ -142,6 +146,12 @@ impl Store {
         add_functions(&reader).map_err(open)?;
         reader.set_prepared_statement_cache_capacity(64);
         Ok(reader)
+    }
+
+    /// Does what no operation does: a test's own fault.
+    #[cfg(test)]
+    pub(crate) fn run_sql(&self, sql: &str) {
+        self.writer.lock().unwrap().execute_batch(sql).unwrap();
     }
 
     /// Writes a whole copy into a new file, while everything goes on.

@@ -28,6 +28,8 @@ pub(crate) struct Rig {
     pub(crate) server: Stored<Server>,
     pub(crate) group: Stored<Group>,
     pub(crate) folder: TempDir,
+    /// The panel's clock, in milliseconds since 1970.
+    pub(crate) now: Arc<AtomicU64>,
 }
 
 pub(crate) fn value<T: DeserializeOwned>(value: Value) -> T {
@@ -35,15 +37,16 @@ pub(crate) fn value<T: DeserializeOwned>(value: Value) -> T {
 }
 
 /// A panel with nothing in it; its clock moves by a millisecond at each look.
-pub(crate) fn empty() -> (Panel, TempDir) {
+fn empty() -> (Panel, TempDir, Arc<AtomicU64>) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("panel.db")).unwrap();
-    let now = AtomicU64::new(1_000_000);
-    (Panel::new(store, Arc::new(move || now.fetch_add(1, Ordering::Relaxed))), folder)
+    let now = Arc::new(AtomicU64::new(1_000_000));
+    let clock = Arc::clone(&now);
+    (Panel::new(store, Arc::new(move || clock.fetch_add(1, Ordering::Relaxed))), folder, now)
 }
 
 pub(crate) fn rig() -> Rig {
-    let (panel, folder) = empty();
+    let (panel, folder, now) = empty();
     let organization: Organization = value(json!({ "name": "Example School" }));
     let organization = panel.create(ROOT, Place::Panel, organization).unwrap().id;
     let home = Place::Organization(organization);
@@ -79,7 +82,7 @@ pub(crate) fn rig() -> Rig {
         );
         panel.create(ROOT, at, vdisk).unwrap();
     }
-    Rig { panel, organization, network, subnet, server, group, folder }
+    Rig { panel, organization, network, subnet, server, group, folder, now }
 }
 
 /// A device of the rig's network.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, pem};
@@ -137,6 +138,12 @@ impl Serial {
 impl fmt::Display for Serial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl Serialize for Serial {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

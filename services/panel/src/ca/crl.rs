@@ -6,6 +6,7 @@ use rcgen::{
     CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::CertificateRevocationListDer;
+use serde::{Deserialize, Serialize};
 
 use super::{Authority, Error, Serial, pem};
 
@@ -15,7 +16,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Why a certificate was revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// Nobody said.
     Unspecified,
@@ -27,6 +29,19 @@ pub enum Reason {
     Removed,
     /// Whom it was for lost the right to it.
     PrivilegeWithdrawn,
+}
+
+impl Reason {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "key-compromise",
+            Self::Superseded => "superseded",
+            Self::Removed => "removed",
+            Self::PrivilegeWithdrawn => "privilege-withdrawn",
+        }
+    }
 }
 
 /// A revoked certificate.

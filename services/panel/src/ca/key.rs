@@ -102,6 +102,18 @@ impl PublicKey {
         SubjectPublicKeyInfo::from_der(spki).map(Self)
     }
 
+    /// Whether it is an RSA key.
+    pub fn is_rsa(&self) -> bool {
+        let der = self.der();
+        let spki = x509_parser::x509::SubjectPublicKeyInfo::from_der(&der);
+        spki.is_ok_and(|(_, spki)| matches!(spki.parsed(), Ok(Parsed::RSA(_))))
+    }
+
+    /// The key and its kind in DER (RFC 5280, 4.1).
+    pub fn der(&self) -> Vec<u8> {
+        self.0.subject_public_key_info()
+    }
+
     pub(super) fn spki(&self) -> &SubjectPublicKeyInfo {
         &self.0
     }

@@ -9,6 +9,7 @@ use std::{
 pub use model::code::Host;
 use model::name::ServerName;
 use rcgen::{ExtendedKeyUsagePurpose as Extended, SanType};
+use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::noun::{Id, Server};
@@ -40,7 +41,8 @@ pub enum Subject {
 }
 
 /// The kinds of subjects: what a certificate may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// [`Subject::Panel`]
     Panel,
@@ -72,6 +74,18 @@ pub fn tunnel_host(tunnel: &ServerName) -> String {
 }
 
 impl Kind {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Panel => "panel",
+            Self::Fleet => "fleet",
+            Self::Agent => "agent",
+            Self::Boot => "boot",
+            Self::Tunnel => "tunnel",
+            Self::User => "user",
+        }
+    }
+
     /// How long a certificate holds from its making. A boot endpoint must serve for years when nobody switches the panel on;
     /// the others are renewed by a panel that runs, and 398 days is what browsers take from public authorities.
     pub fn lifetime(self) -> Duration {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{Data, Error, Kind};
 use crate::{
     access::{Limit, Rank, Standing, Standings, Verb, least},
+    ca::Reason,
     noun::{Id, Network, Noun, Organization, Place, Server, Stored},
     store::{self, Entry, FieldError, Owner, Record, Scope, Tx},
 };
@@ -123,6 +124,9 @@ impl Work<'_> {
             before: Some(serde_json::to_value(&before.value).map_err(store::Error::Json)?),
             after: mark.as_ref().map(|mark| json!({ "destroy": mark.to_string() })),
         })?;
+        if T::NOUN == Noun::Server {
+            self.tx.revoke_server(Id::new(id.number()), Reason::Removed, self.now_ms)?;
+        }
         self.tx.delete(id)?;
         if let Place::Network(network) = before.place {
             if let Some(mark) = mark {
@@ -229,7 +233,12 @@ impl Work<'_> {
 
     /// What of a noun the actor may see.
     pub(crate) fn scope<T: Record>(self) -> Scope {
-        self.scope_of(T::OWNER, least(Verb::Read, T::NOUN))
+        self.scope_to::<T>(Verb::Read)
+    }
+
+    /// What of a noun the actor may do this to.
+    pub(crate) fn scope_to<T: Record>(self, verb: Verb) -> Scope {
+        self.scope_of(T::OWNER, least(verb, T::NOUN))
     }
 
     /// The log shows what was, so it takes the admin of what it speaks of. What it has of no network speaks of users too: a

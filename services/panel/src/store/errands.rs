@@ -1,6 +1,6 @@
 //! What is under way: codes by which a server may join, and jobs, which outlive a restart.
 
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, Error, Tx};
@@ -75,7 +75,7 @@ fn job(row: &Row<'_>) -> Result<Job, Error> {
     serde_json::from_str(&json).map_err(Error::Json)
 }
 
-fn join_code(row: &Row<'_>) -> Result<JoinCode, rusqlite::Error> {
+pub(super) fn join_code(row: &Row<'_>) -> Result<JoinCode, rusqlite::Error> {
     Ok(JoinCode {
         id: row.get(0)?,
         network: Id::new(row.get(1)?),
@@ -87,7 +87,7 @@ fn join_code(row: &Row<'_>) -> Result<JoinCode, rusqlite::Error> {
     })
 }
 
-const JOIN_CODE: &str =
+pub(super) const JOIN_CODE: &str =
     "SELECT id, network_id, server_id, created_ms, expires_ms, used_ms, confirm FROM join_codes";
 
 impl Tx<'_> {
@@ -107,25 +107,6 @@ impl Tx<'_> {
                 code.confirm,
             ))?;
         Ok(self.connection.last_insert_rowid())
-    }
-
-    /// Uses a join code; nothing when there is none, when it is late, and when it was used.
-    pub(crate) fn use_join_code(
-        self,
-        digest: Digest,
-        now_ms: u64,
-    ) -> Result<Option<JoinCode>, Error> {
-        let used = self
-            .connection
-            .prepare_cached(
-                "UPDATE join_codes SET used_ms = ?2 WHERE code_hash = ?1 AND used_ms IS NULL AND expires_ms > ?2",
-            )?
-            .execute((digest.0, now_ms))?;
-        if used == 0 {
-            return Ok(None);
-        }
-        let sql = format!("{JOIN_CODE} WHERE code_hash = ?");
-        Ok(self.connection.prepare_cached(&sql)?.query_row([digest.0], join_code).optional()?)
     }
 
     /// The join codes of a network, the newest first.

@@ -1,0 +1,435 @@
+//! Boxes that join: a code is bound to the keys of the first box that asks with it, a person confirms that box where the code says
+//! so, and it becomes a server, with its certificates, in one transaction.
+//!
+//! An answer may get lost on its way. So a box asks again with the same secret and the same keys, and gets the same answer, byte
+//! for byte, for it is kept with the code; that is safe, because nobody can use it without the private keys, and a certificate
+//! request proves that its sender has them. Anybody who comes with the secret and other keys is refused.
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use model::{
+    join::{Answer, Joined, Problem, Request},
+    name::ServerName,
+};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{Actor, Error, Panel, Work};
+use crate::{
+    access::Verb,
+    ca::{self, Ca, Host, Kind, PublicKey, Reason, Subject},
+    codes,
+    noun::{Id, Noun, Server, ServerRole, Stored},
+    store::{self, Decision, Digest, Join, JoinCode, JoinedBox, Peer, Scope},
+    throttle::{Rate, Throttle, Wait, network},
+};
+
+const ACTOR: Actor = Actor::Panel("join");
+
+/// Tries of one address: a room of boxes may sit behind it, and each asks a few times.
+const ADDRESS: Rate = Rate { burst: 20, every: Duration::from_secs(30) };
+/// Refusals that are logged, whoever caused them: many addresses must not fill the disk.
+const LOG: Rate = Rate { burst: 100, every: Duration::from_secs(60) };
+const REMEMBERED: usize = 10_000;
+
+/// How long a box whose code is bound to it may go on asking, from its first request on, though the code ends before: so long a
+/// person may take to confirm it.
+const PATIENCE_MS: u64 = 24 * 3600 * 1000;
+/// How long a box waits between its requests, in seconds.
+const RETRY_S: u64 = 5;
+
+/// Why a box was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No code has this secret.
+    #[error("there is no such join code")]
+    Wrong,
+    /// The code has ended.
+    #[error("the join code has expired")]
+    Late,
+    /// Another box used the code.
+    #[error("the join code was used by another box")]
+    Replayed,
+    /// A person said no.
+    #[error("somebody refused this box")]
+    Denied,
+}
+
+/// Why a request to join got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Its sender asked too often.
+    #[error("the address asked too often")]
+    Throttled(#[from] Wait),
+    /// Its code is not good.
+    #[error("the box is refused")]
+    Refused(#[from] Refusal),
+    /// Its certificate requests are not good.
+    #[error("the request is not good")]
+    Request(#[source] ca::Error),
+    /// Its boot key is not RSA, which iPXE needs.
+    #[error("the boot endpoint needs an RSA key")]
+    BootKey,
+    /// Its certificates can't be made.
+    #[error("the certificates can't be made")]
+    Ca(#[from] ca::Error),
+    /// It can't be kept.
+    #[error("the server can't be kept")]
+    Operation(#[from] Error),
+}
+
+impl From<store::Error> for JoinError {
+    fn from(error: store::Error) -> Self {
+        Self::Operation(error.into())
+    }
+}
+
+impl JoinError {
+    /// What the box is told. What failed inside the panel is for its log alone.
+    pub fn problem(&self) -> Problem {
+        let (status, kind, title, detail) = match self {
+            Self::Throttled(wait) => (429, "throttled", "Too many tries", wait.to_string()),
+            Self::Refused(refusal) => {
+                let kind = match refusal {
+                    Refusal::Wrong => "join-code-wrong",
+                    Refusal::Late => "join-code-late",
+                    Refusal::Replayed => "join-code-used",
+                    Refusal::Denied => "join-denied",
+                };
+                let detail = format!("{refusal}: make a new one in the console");
+                (403, kind, "The join code is not taken", detail)
+            }
+            Self::Request(error) => {
+                (400, "join-request", "The request can't be used", error.to_string())
+            }
+            Self::BootKey => (400, "join-request", "The request can't be used", self.to_string()),
+            Self::Ca(_) | Self::Operation(_) => {
+                (500, "failed", "The panel failed", "see the panel's log".to_owned())
+            }
+        };
+        Problem { kind: kind.to_owned(), title: title.to_owned(), status, detail }
+    }
+}
+
+/// Who asked too often.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    addresses: Throttle<IpAddr>,
+    log: Throttle<()>,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { addresses: Throttle::new(ADDRESS, REMEMBERED), log: Throttle::new(LOG, 1) }
+    }
+}
+
+/// The public keys that a box asks with.
+struct Keys {
+    api: PublicKey,
+    boot: Option<PublicKey>,
+    digest: Digest,
+}
+
+impl Keys {
+    fn of(request: &Request) -> Result<Self, JoinError> {
+        let read = |pem: &String| PublicKey::from_request(pem).map_err(JoinError::Request);
+        let api = read(&request.certificate_request_pem)?;
+        let boot = request.boot_request_pem.as_ref().map(read).transpose()?;
+        if boot.as_ref().is_some_and(|key| !key.is_rsa()) {
+            return Err(JoinError::BootKey);
+        }
+        let mut digest = Sha256::new().chain_update(b"clusterducks join keys\0");
+        for key in std::iter::once(&api).chain(&boot) {
+            digest.update(Sha256::digest(key.der()));
+        }
+        Ok(Self { api, boot, digest: Digest(digest.finalize().into()) })
+    }
+}
+
+impl Panel {
+    /// Answers a box that wants to join. A good request makes its code used, its server, and its certificates, all or nothing;
+    /// asked again it has the answer that it had.
+    ///
+    /// # Errors
+    /// Its code is wrong, late, or used by another box; it asked too often; its certificate requests are not good.
+    pub fn join(
+        &self,
+        ca: &Ca,
+        request: &Request,
+        from: IpAddr,
+        now: Instant,
+    ) -> Result<Answer, JoinError> {
+        tries(&self.joins, |tries| tries.addresses.attempt(&network(from), now))?;
+        let keys = Keys::of(request)?;
+        let secret = codes::digest(&request.secret);
+        let answered = self.store.write(|tx| {
+            let who = self.who(tx, ACTOR)?;
+            let work = Work { tx, who: &who, now_ms: (self.clock)() };
+            work.join(ca, secret, request, &keys, from.to_canonical())
+        });
+        match answered {
+            Ok(Answered { answer, news }) => {
+                // Whoever has a good secret may ask as often as it takes.
+                tries(&self.joins, |tries| tries.addresses.forget(&network(from)));
+                if news {
+                    self.announce();
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                if let JoinError::Refused(refusal) = error
+                    && tries(&self.joins, |tries| tries.log.attempt(&(), now)).is_ok()
+                {
+                    self.log_refusal(secret, refusal, from)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn log_refusal(&self, secret: Digest, refusal: Refusal, from: IpAddr) -> Result<(), Error> {
+        self.write(ACTOR, |work| {
+            let code = work.tx.join_code(secret)?;
+            let (network, server) =
+                code.as_ref().map_or((None, None), |c| (Some(c.network), c.server));
+            let what = json!({ "join_code": code.map(|code| code.id), "changed": "refused",
+                "from": from.to_string(), "why": refusal.to_string() });
+            work.note_errand(network, server, what)
+        })
+    }
+
+    /// The boxes that wait for somebody to confirm them, in all networks whose servers the actor may make.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn waiting_joins(&self, actor: Actor) -> Result<Vec<Join>, Error> {
+        self.read(actor, |work| {
+            let scope: Scope = work.scope_to::<Server>(Verb::Create);
+            Ok(work.tx.waiting_joins(&scope, work.now_ms, PATIENCE_MS)?)
+        })
+    }
+
+    /// Says yes to a box that waits: it is let in when it asks the next time. False when that was decided before.
+    ///
+    /// # Errors
+    /// There is none that the actor may see, or they may not make servers there.
+    pub fn confirm_join(&self, actor: Actor, code: i64) -> Result<bool, Error> {
+        self.decide_join(actor, code, Decision::Confirmed, "confirmed")
+    }
+
+    /// Says no to a box that waits, once and for all. False when that was decided before.
+    ///
+    /// # Errors
+    /// There is none that the actor may see, or they may not make servers there.
+    pub fn refuse_join(&self, actor: Actor, code: i64) -> Result<bool, Error> {
+        self.decide_join(actor, code, Decision::Refused, "denied")
+    }
+
+    fn decide_join(
+        &self,
+        actor: Actor,
+        code: i64,
+        decision: Decision,
+        word: &str,
+    ) -> Result<bool, Error> {
+        self.write(actor, |work| {
+            let bound = work.tx.join(code)?.ok_or(Error::NotFound { noun: Noun::Server })?;
+            let Join { network, server, address, .. } = bound.join;
+            work.allow(Verb::Create, Noun::Server, network.place())?;
+            let decided = work.tx.decide_join(code, decision)?;
+            if decided {
+                let what =
+                    json!({ "join_code": code, "changed": word, "from": address.to_string() });
+                work.note_errand(Some(network), server, what)?;
+            }
+            Ok(decided)
+        })
+    }
+
+    /// The box that stands as a server; absent before one joined.
+    ///
+    /// # Errors
+    /// There is no such server that the actor may see.
+    pub fn joined_box(&self, actor: Actor, server: Id<Server>) -> Result<Option<JoinedBox>, Error> {
+        self.read(actor, |work| {
+            work.seen(server)?;
+            Ok(work.tx.joined_box(server)?)
+        })
+    }
+
+    /// The servers that joined, and where they may be reached; for the link to the fleet.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn peers(&self) -> Result<Vec<Peer>, Error> {
+        self.store.read(|tx| Ok(tx.peers()?))
+    }
+
+    /// Notes where a server was reached; for the link to the fleet.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn reached(&self, server: Id<Server>, address: IpAddr) -> Result<(), Error> {
+        self.store.write(|tx| Ok(tx.move_box(server, address)?))
+    }
+}
+
+/// An answer, and whether it is another than before.
+struct Answered {
+    answer: Answer,
+    news: bool,
+}
+
+fn tries<T>(tries: &Mutex<Tries>, look: impl FnOnce(&mut Tries) -> T) -> T {
+    // A count that was half made is a count.
+    look(&mut tries.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Work<'_> {
+    fn join(
+        self,
+        ca: &Ca,
+        secret: Digest,
+        request: &Request,
+        keys: &Keys,
+        from: IpAddr,
+    ) -> Result<Answered, JoinError> {
+        let code = self.tx.join_code(secret)?.ok_or(Refusal::Wrong)?;
+        let bound = self.tx.join(code.id)?;
+        let first = bound.is_none();
+        let (mut join, answer) = match bound {
+            Some(bound) if bound.keys != keys.digest => return Err(Refusal::Replayed.into()),
+            Some(bound) => {
+                let patience = bound.join.asked_ms.saturating_add(PATIENCE_MS);
+                if self.now_ms >= code.expires_ms.max(patience) {
+                    return Err(Refusal::Late.into());
+                }
+                (bound.join, bound.answer)
+            }
+            // Used before the panel kept by whom.
+            None if code.used_ms.is_some() => return Err(Refusal::Replayed.into()),
+            None if self.now_ms >= code.expires_ms => return Err(Refusal::Late.into()),
+            None => (self.bind(&code, request, keys, from)?, None),
+        };
+        if let Some(answer) = answer {
+            return Ok(Answered { answer, news: false });
+        }
+        match join.decision {
+            Decision::Waiting => {
+                Ok(Answered { answer: Answer::Waiting { retry_s: RETRY_S }, news: first })
+            }
+            Decision::Refused => Err(Refusal::Denied.into()),
+            Decision::Confirmed | Decision::Joined => {
+                // It may have moved while it waited.
+                join.address = from;
+                let answer = self.let_in(ca, &code, &join, keys)?;
+                Ok(Answered { answer, news: true })
+            }
+        }
+    }
+
+    fn bind(
+        self,
+        code: &JoinCode,
+        request: &Request,
+        keys: &Keys,
+        from: IpAddr,
+    ) -> Result<Join, Error> {
+        let join = Join {
+            code: code.id,
+            network: code.network,
+            server: code.server,
+            address: from,
+            name: request.name.clone(),
+            hardware: request.hardware.clone(),
+            asked_ms: self.now_ms,
+            decision: if code.confirm { Decision::Waiting } else { Decision::Confirmed },
+        };
+        self.tx.bind_join(&join, keys.digest)?;
+        let what = json!({ "join_code": code.id, "changed": "used", "from": from.to_string() });
+        self.note_errand(Some(code.network), code.server, what)?;
+        Ok(join)
+    }
+
+    fn let_in(
+        self,
+        ca: &Ca,
+        code: &JoinCode,
+        join: &Join,
+        keys: &Keys,
+    ) -> Result<Answer, JoinError> {
+        let server = match code.server {
+            Some(server) => self.seen(server)?,
+            None => self.create(join.network.place(), &self.newcomer(join)?)?,
+        };
+        // Whoever stood there before stands there no more.
+        self.tx.revoke_server(server.id, Reason::Superseded, self.now_ms)?;
+        let answer = Answer::Joined(Box::new(self.certify(ca, &server, keys)?));
+        self.tx.finish_join(join, server.id, &answer, self.now_ms)?;
+        self.tx.mark_server_stale(server.id)?;
+        let what = json!({ "join_code": code.id, "changed": "joined", "from": join.address.to_string(),
+            "hardware": join.hardware });
+        self.note_of(server.id, what)?;
+        Ok(answer)
+    }
+
+    fn certify(self, ca: &Ca, server: &Stored<Server>, keys: &Keys) -> Result<Joined, JoinError> {
+        let now: SystemTime = UNIX_EPOCH
+            .checked_add(Duration::from_millis(self.now_ms))
+            .ok_or(JoinError::Ca(ca::Error::Clock))?;
+        let name = server.value.name.clone();
+        let keep = |kind, issued: &ca::Issued| {
+            self.tx.keep_certificate(kind, Some(server.id), &issued.certificate, self.now_ms)
+        };
+        let api = ca.issue(&Subject::Agent(server.id, name.clone()), &keys.api, now)?;
+        keep(Kind::Agent, &api)?;
+        let addresses = server.value.interfaces.iter();
+        let hosts: Vec<Host> =
+            addresses.map(|interface| IpAddr::from(interface.address).into()).collect();
+        let boot = match &keys.boot {
+            Some(key) if !hosts.is_empty() => {
+                let boot = ca.issue(&Subject::Boot(name.clone(), hosts), key, now)?;
+                keep(Kind::Boot, &boot)?;
+                Some(boot.chain_pem())
+            }
+            Some(_) | None => None,
+        };
+        Ok(Joined {
+            server: u64::try_from(server.id.number()).unwrap_or_default(),
+            name,
+            api_chain_pem: api.chain_pem(),
+            root_pem: ca.root().pem(),
+            boot_chain_pem: boot,
+            boot_root_pem: ca.boot().certificate().pem(),
+        })
+    }
+
+    /// The record of a box that takes nobody's place: under the name that it brought along, or one like it. The first server of
+    /// a network is the one that gives out addresses, once somebody says where.
+    fn newcomer(self, join: &Join) -> Result<Server, Error> {
+        let others = self.tx.all::<Server>(join.network.place())?;
+        let free = |name: &ServerName| others.iter().all(|other| other.value.name != *name);
+        let wanted = join.name.as_ref().map_or("server", ServerName::as_str);
+        let numbered = (1..).map_while(|number| format!("{wanted}-{number}").parse().ok());
+        let plain = (1..).map_while(|number| format!("server-{number}").parse().ok());
+        let mut names =
+            join.name.iter().cloned().chain(numbered.take(others.len() + 1)).chain(plain);
+        Ok(Server {
+            name: names.find(free).ok_or(Error::NotFound { noun: Noun::Server })?,
+            role: ServerRole::Both,
+            primary: others.iter().all(|other| !other.value.primary),
+            management: None,
+            interfaces: Vec::new(),
+            pools: Vec::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;

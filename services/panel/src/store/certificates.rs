@@ -1,0 +1,145 @@
+//! The books of certificates: which were given to whom, and which count no more.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use rusqlite::Row;
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, Error as _},
+};
+
+use super::{Error, Tx};
+use crate::{
+    ca::{Certificate, Kind, Reason, Revoked, Serial},
+    noun::{Id, Server},
+};
+
+/// A certificate on the books.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Booked {
+    /// Its number.
+    pub serial: Serial,
+    /// What it is for.
+    pub kind: Kind,
+    /// The server that it was given to, while that is there.
+    pub server: Option<Id<Server>>,
+    /// Its distinguished name.
+    pub subject: String,
+    /// When it was given, in milliseconds since 1970.
+    pub issued_ms: u64,
+    /// When it ends.
+    pub ends_ms: u64,
+    /// When it was revoked.
+    pub revoked_ms: Option<u64>,
+    /// Why.
+    pub reason: Option<Reason>,
+}
+
+/// A word of a row as its type, through serde as everything else.
+fn word<T: DeserializeOwned>(word: String) -> Result<T, Error> {
+    serde_json::from_value(serde_json::Value::String(word)).map_err(Error::Json)
+}
+
+fn serial(text: &str) -> Result<Serial, Error> {
+    text.parse().map_err(|error| Error::Json(serde_json::Error::custom(error)))
+}
+
+fn booked(row: &Row<'_>) -> Result<Booked, Error> {
+    Ok(Booked {
+        serial: serial(row.get_ref(0)?.as_str().map_err(|e| Error::Sqlite(e.into()))?)?,
+        kind: word(row.get(1)?)?,
+        server: row.get::<_, Option<i64>>(2)?.map(Id::new),
+        subject: row.get(3)?,
+        issued_ms: row.get(4)?,
+        ends_ms: row.get(5)?,
+        revoked_ms: row.get(6)?,
+        reason: row.get::<_, Option<String>>(7)?.map(word).transpose()?,
+    })
+}
+
+const BOOKED: &str = "SELECT serial, kind, server_id, subject, issued_ms, ends_ms, revoked_ms, reason FROM certificates";
+
+impl Tx<'_> {
+    /// Puts a certificate on the books.
+    pub(crate) fn keep_certificate(
+        self,
+        kind: Kind,
+        server: Option<Id<Server>>,
+        certificate: &Certificate,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let end = certificate.validity().not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ends_ms = u64::try_from(end.as_millis()).unwrap_or(u64::MAX >> 1);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO certificates (serial, kind, server_id, subject, der, issued_ms, ends_ms)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )?
+            .execute((
+                certificate.serial().to_string(),
+                kind.word(),
+                server.map(Id::number),
+                certificate.subject(),
+                certificate.der().as_ref(),
+                now_ms,
+                ends_ms,
+            ))?;
+        Ok(())
+    }
+
+    /// A certificate on the books.
+    pub(crate) fn booked(self, serial: Serial) -> Result<Option<Booked>, Error> {
+        let sql = format!("{BOOKED} WHERE serial = ?");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([serial.to_string()])?;
+        rows.next()?.map(booked).transpose()
+    }
+
+    /// What a server was given, the newest first.
+    pub(crate) fn certificates_of(self, server: Id<Server>) -> Result<Vec<Booked>, Error> {
+        let sql = format!("{BOOKED} WHERE server_id = ? ORDER BY id DESC");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([server.number()])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(booked(row)?);
+        }
+        Ok(found)
+    }
+
+    /// Revokes a certificate; false when it was before.
+    pub(crate) fn revoke(self, serial: Serial, reason: Reason, now_ms: u64) -> Result<bool, Error> {
+        let sql = "UPDATE certificates SET revoked_ms = ?2, reason = ?3 WHERE serial = ?1 AND revoked_ms IS NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.execute((serial.to_string(), now_ms, reason.word()))? == 1)
+    }
+
+    /// Revokes all that a server was given.
+    pub(crate) fn revoke_server(
+        self,
+        server: Id<Server>,
+        reason: Reason,
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let sql = "UPDATE certificates SET revoked_ms = ?2, reason = ?3 WHERE server_id = ?1 AND revoked_ms IS NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.execute((server.number(), now_ms, reason.word()))?;
+        Ok(())
+    }
+
+    /// What is revoked and would hold still, for a list: of boot endpoints, or of all others, for these have another authority.
+    pub(crate) fn revoked(self, boot: bool, now_ms: u64) -> Result<Vec<Revoked>, Error> {
+        let sql = format!(
+            "{BOOKED} WHERE revoked_ms IS NOT NULL AND (kind = 'boot') = ? AND ends_ms > ? ORDER BY id"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query((boot, now_ms))?;
+        let mut revoked = Vec::new();
+        while let Some(row) = rows.next()? {
+            let Booked { serial, revoked_ms, reason, .. } = booked(row)?;
+            let at = UNIX_EPOCH + Duration::from_millis(revoked_ms.unwrap_or_default());
+            revoked.push(Revoked { serial, at, reason: reason.unwrap_or(Reason::Unspecified) });
+        }
+        Ok(revoked)
+    }
+}
