@@ -6,13 +6,15 @@
 //! writes the audit log. [`desired`] renders what a server shall be from the store, and tells what a change would bring. [`ca`] is
 //! the certificate authority; [`password`], [`totp`], [`codes`] and [`throttle`] are how people and boxes prove who they are.
 //!
-//! What touches the store blocks on the disk: an async caller runs it where blocking is allowed.
+//! [`fleet`] is the link to the servers' agents: the only part that runs by itself, as tasks of tokio's. All else is called, and
+//! blocks on the disk where it touches the store: an async caller runs it where blocking is allowed.
 
 pub mod access;
 pub mod backup;
 pub mod ca;
 pub mod codes;
 pub mod desired;
+pub mod fleet;
 pub mod noun;
 pub mod operations;
 pub mod password;

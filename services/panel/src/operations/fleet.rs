@@ -49,15 +49,16 @@ impl Panel {
     /// # Errors
     /// The store failed.
     pub fn observe(&self, server: Id<Server>, status: &Status) -> Result<(), Error> {
-        self.store.write(|tx| {
+        let stale = self.store.write(|tx| {
             tx.keep_status(server, status, (self.clock)())?;
-            let Some(document) = tx.document(server)? else { return Ok(()) };
+            let Some(document) = tx.document(server)? else { return Ok(false) };
             if status.generation > document.generation {
                 // It has a document that we don't know: it is told ours anew, above its own number.
-                return Ok(tx.mark_server_stale(server)?);
+                tx.mark_server_stale(server)?;
+                return Ok(true);
             }
             if !status.converged || status.generation < document.generation {
-                return Ok(());
+                return Ok(false);
             }
             let mut gone = false;
             for mark in tx.destroys(server)? {
@@ -68,7 +69,34 @@ impl Panel {
             if gone && let Some(Stored { place: Place::Network(network), .. }) = tx.get(server)? {
                 tx.mark_stale(network)?;
             }
-            Ok(())
+            Ok::<_, Error>(gone)
+        })?;
+        if stale {
+            self.announce();
+        }
+        Ok(())
+    }
+
+    /// The document that a server is to be told, and its number; absent before the first. For the link to the fleet.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn told(&self, server: Id<Server>) -> Result<Option<(u64, String)>, Error> {
+        self.store.read(|tx| Ok(tx.body(server)?))
+    }
+
+    /// Gives a server's document a higher number: it has another one of this number, as after a restore from a backup. For the
+    /// link to the fleet.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn retell(&self, server: Id<Server>, generation: u64) -> Result<(), Error> {
+        let now_ms = (self.clock)();
+        self.store.write(|tx| {
+            if tx.forget_body(server, generation)? {
+                publish(tx, server, now_ms)?;
+            }
+            Ok::<_, Error>(())
         })
     }
 

@@ -92,6 +92,21 @@ impl Tx<'_> {
         Ok(Some(document))
     }
 
+    /// A server's document as it is sent, and its number; absent before the first.
+    pub(crate) fn body(self, server: Id<Server>) -> Result<Option<(u64, String)>, Error> {
+        let sql = "SELECT generation, body FROM documents WHERE server_id = ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        Ok(statement.query_row([server.number()], row).optional()?)
+    }
+
+    /// Forgets what the document of this number says, so that the next one has a higher number; false when there is another.
+    pub(crate) fn forget_body(self, server: Id<Server>, generation: u64) -> Result<bool, Error> {
+        let sql = "UPDATE documents SET body = '' WHERE server_id = ? AND generation = ?";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.execute((server.number(), generation))? == 1)
+    }
+
     /// Keeps a new document.
     pub(crate) fn keep_document(
         self,

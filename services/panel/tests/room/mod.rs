@@ -1,0 +1,289 @@
+//! A panel, and agents that it is linked to: real processes on simulated machines, over TLS on loopback. Each agent has an
+//! address of its own there, and all have the same port, as in a room.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use model::{
+    code::JoinSecret,
+    join::{Answer, Hardware, Joined, Request},
+};
+use panel::{
+    ca::{Algorithm, Authority, Ca, Key, Subject},
+    codes,
+    fleet::{Connection, Direct, Fleet, Identity, State},
+    noun::{Id, Network, Organization, Place, Server, Volume},
+    operations::{Actor, Panel},
+    store::{Document, Store},
+};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::json;
+use tempfile::TempDir;
+
+pub(crate) const ROOT: Actor = Actor::Panel("test");
+
+pub(crate) struct Room {
+    pub(crate) panel: Arc<Panel>,
+    pub(crate) ca: Ca,
+    pub(crate) network: Id<Network>,
+    pub(crate) folder: TempDir,
+    port: u16,
+}
+
+pub(crate) fn authorities() -> Ca {
+    let now = SystemTime::now();
+    let root = Authority::root(now).unwrap();
+    let issuing = root.issuing(&[], now).unwrap();
+    Ca::new(root.certificate().clone(), issuing, Authority::boot(now).unwrap()).unwrap()
+}
+
+/// The panel's identity under this authority.
+pub(crate) fn identity(ca: &Ca, subject: &Subject) -> Identity {
+    let key = Key::generate(Algorithm::EcdsaP256).unwrap();
+    let issued = ca.issue(subject, &key.public(), SystemTime::now()).unwrap();
+    Identity::new(ca.root(), &issued, &key).unwrap()
+}
+
+/// Asked from the kernel and given back at once: nobody else is given it soon.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("panel.db")).unwrap();
+        let clock = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(now.as_millis()).unwrap_or_default()
+        };
+        let panel = Panel::new(store, Arc::new(clock));
+        let organization: Organization =
+            serde_json::from_value(json!({ "name": "School" })).unwrap();
+        let organization = panel.create(ROOT, Place::Panel, organization).unwrap().id;
+        let network: Network = serde_json::from_value(json!({ "name": "north" })).unwrap();
+        let place = Place::Organization(organization);
+        let network = panel.create(ROOT, place, network).unwrap().id;
+        let panel = Arc::new(panel);
+        Self { panel, ca: authorities(), network, folder, port: free_port() }
+    }
+
+    pub(crate) fn fleet(&self) -> Fleet {
+        self.fleet_as(identity(&self.ca, &Subject::Fleet))
+    }
+
+    pub(crate) fn fleet_as(&self, identity: Identity) -> Fleet {
+        Fleet::start(Arc::clone(&self.panel), Direct { port: self.port }, identity)
+    }
+
+    /// Where the agent of this number is.
+    pub(crate) fn address(number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 77, number)
+    }
+
+    /// Joins a server; what its box is given.
+    pub(crate) fn join(&self, number: u8) -> Newcomer {
+        self.join_as(number, None)
+    }
+
+    /// Joins a box in the place of a server.
+    pub(crate) fn join_as(&self, number: u8, place: Option<Id<Server>>) -> Newcomer {
+        let secret: [u8; 8] = rand::random();
+        let digest = codes::digest(&JoinSecret::new(secret));
+        let made = self.panel.make_join_code(ROOT, self.network, place, digest, 60_000, false);
+        made.unwrap();
+        let key = KeyPair::generate().unwrap();
+        let asked = CertificateParams::default().serialize_request(&key).unwrap();
+        let request = Request {
+            secret: JoinSecret::new(secret),
+            name: None,
+            certificate_request_pem: asked.pem().unwrap(),
+            boot_request_pem: None,
+            hardware: Hardware::default(),
+        };
+        let from = IpAddr::from(Self::address(number));
+        match self.panel.join(&self.ca, &request, from, Instant::now()).unwrap() {
+            Answer::Joined(joined) => {
+                Newcomer { joined: *joined, key: key.serialize_pem(), number }
+            }
+            Answer::Waiting { .. } => panic!("nobody is to confirm it"),
+        }
+    }
+
+    /// Starts the agent of a box, with what it was given.
+    pub(crate) fn start(&self, given: &Newcomer) -> Agent {
+        Agent::start(self.folder.path().join(format!("box-{}", given.number)), given, self.port)
+    }
+
+    pub(crate) fn document(&self, server: Id<Server>) -> Document {
+        self.panel.document(ROOT, server).unwrap().unwrap()
+    }
+
+    /// Gives the server something to do: a pool at first, and a volume each time.
+    pub(crate) fn save(&self, server: Id<Server>, volume: u8) {
+        let mut stored = self.panel.get(ROOT, server).unwrap();
+        if stored.value.pools.is_empty() {
+            let pools = json!([{ "name": "tank", "disks": [{ "serial": "SIM-0" }] }]);
+            stored.value.pools = serde_json::from_value(pools).unwrap();
+            self.panel.change(ROOT, server, stored.version, stored.value).unwrap();
+        }
+        let volume: Volume = serde_json::from_value(
+            json!({ "name": format!("v-{volume}"), "pool": "tank", "size_bytes": 1 << 30 }),
+        )
+        .unwrap();
+        self.panel.create(ROOT, self.network.place(), volume).unwrap();
+    }
+
+    /// Waits until the server has applied all that was saved.
+    pub(crate) async fn applied(&self, server: Id<Server>, volume: u8) -> Document {
+        let says = format!("\"v-{volume}\"");
+        wait_for("the document is applied", async || {
+            let document = self.panel.document(ROOT, server).unwrap()?;
+            let done = document.body.contains(&says) && document.applied == document.generation;
+            done.then_some(document)
+        })
+        .await
+    }
+
+    /// Holds an address of the room, and answers nobody.
+    pub(crate) fn silence(&self, number: u8) -> TcpListener {
+        TcpListener::bind((Self::address(number), self.port)).unwrap()
+    }
+}
+
+/// What a box has after it joined.
+pub(crate) struct Newcomer {
+    pub(crate) joined: Joined,
+    key: String,
+    number: u8,
+}
+
+impl Newcomer {
+    pub(crate) fn id(&self) -> Id<Server> {
+        Id::new(i64::try_from(self.joined.server).unwrap())
+    }
+
+    /// Puts it where another stands.
+    pub(crate) fn move_to(&mut self, other: &Self) {
+        self.number = other.number;
+    }
+}
+
+/// An agent's process; it dies with the test.
+pub(crate) struct Agent {
+    folder: PathBuf,
+    child: Child,
+    arguments: Vec<String>,
+}
+
+impl Agent {
+    fn start(folder: PathBuf, given: &Newcomer, port: u16) -> Self {
+        let tls = folder.join("state/tls");
+        std::fs::create_dir_all(&tls).unwrap();
+        let write = |name: &str, content: &str| {
+            File::create(tls.join(name)).unwrap().write_all(content.as_bytes()).unwrap();
+        };
+        write("api.crt", &given.joined.api_chain_pem);
+        write("api.key", &given.key);
+        write("panel-ca.crt", &given.joined.root_pem);
+        let at = |name: &str| folder.join(name).display().to_string();
+        let boot_ports = [free_port(), free_port()];
+        let arguments = [
+            ["--socket".to_owned(), at("agent.sock")],
+            ["--state".to_owned(), at("state")],
+            ["--seed".to_owned(), at("clusterducks.toml")],
+            ["--ipxe".to_owned(), at("tftp")],
+            ["--boot-port".to_owned(), boot_ports[0].to_string()],
+            ["--boot-tls-port".to_owned(), boot_ports[1].to_string()],
+            ["--api".to_owned(), format!("{}:{port}", Room::address(given.number))],
+        ]
+        .concat();
+        let child = Self::spawn(&arguments);
+        Self { folder, child, arguments }
+    }
+
+    fn spawn(arguments: &[String]) -> Child {
+        let program = binary();
+        #[expect(clippy::disallowed_methods, reason = "the test starts and kills an agent")]
+        let spawned = Command::new(&program)
+            .arg("--sim")
+            .args(arguments)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .spawn();
+        spawned.unwrap_or_else(|error| panic!("{} can't be started: {error}", program.display()))
+    }
+
+    /// Kills it in this instant.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it anew, knowing nothing but who it is.
+    pub(crate) fn restart_blank(&mut self) {
+        let state = self.folder.join("state");
+        for entry in std::fs::read_dir(&state).unwrap() {
+            let path = entry.unwrap().path();
+            if path.ends_with("tls") {
+                continue;
+            }
+            let removed = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+            removed.unwrap();
+        }
+        self.child = Self::spawn(&self.arguments);
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("agent.sock")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// The agent's program, which stands beside the tests: the workspace's build makes it.
+fn binary() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let folder = tests.parent().and_then(Path::parent).unwrap();
+    let program = folder.join("clusterducks-agent");
+    let there = program.is_file();
+    assert!(there, "{} is missing: cargo build --package clusterducks-agent", program.display());
+    program
+}
+
+/// The connection of a server, once it is in this state.
+pub(crate) async fn connection(fleet: &Fleet, server: Id<Server>, state: State) -> Connection {
+    let mut connections = fleet.connections();
+    let found = connections.wait_for(|all| all.get(&server).is_some_and(|c| c.state == state));
+    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
+    let found = found.unwrap_or_else(|_| panic!("server {server} is not {state:?} within 20 s"));
+    found.unwrap()[&server].clone()
+}
+
+pub(crate) async fn wait_for<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            if let Some(value) = condition().await {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{what}: not within 20 s"))
+}
