@@ -163,6 +163,44 @@ fn an_address_is_refused_that_stands_in_another_network_on_the_same_wire() {
 }
 
 #[test]
+fn ranges_and_gateways_of_subnets_on_one_wire_keep_out_of_each_other_s_way() {
+    let rig = rig();
+    let south = value::<Network>(json!({ "name": "south" }));
+    let south = rig.panel.create(ROOT, rig.home(), south).unwrap().id.place();
+    rig.add(device(10));
+    let range = |last: u8| json!({ "mode": "authoritative", "first": "10.77.0.100", "last": format!("10.77.0.{last}") });
+    let subnet = |lan: Option<&str>, gateway: &str, dhcp: serde_json::Value| -> Subnet {
+        value(
+            json!({ "name": "lab", "subnet": "10.77.0.0/24", "lan": lan, "gateway": gateway, "dhcp": dhcp }),
+        )
+    };
+    let off = || json!({ "mode": "off" });
+    let lan = Some("north");
+    for (gateway, dhcp, twice) in [
+        ("10.77.0.254", range(220), "10.77.0.200"),
+        ("10.77.0.210", off(), "10.77.0.210"),
+        ("10.77.0.10", off(), "10.77.0.10"),
+    ] {
+        let told = faults(rig.panel.create(ROOT, south, subnet(lan, gateway, dhcp)));
+        assert_eq!(told[0].field, "lan");
+        let begins = format!("on this LAN {twice} would stand twice: ");
+        assert!(told[0].message.starts_with(&begins), "{told:?}");
+    }
+    let there = rig.panel.create(ROOT, south, subnet(lan, "10.77.0.254", range(150))).unwrap();
+    // Back onto the wire with a gateway that stands in the other's range, and with a range that holds the other's gateway.
+    rig.panel.change(ROOT, there.id, 1, subnet(None, "10.77.0.210", off())).unwrap();
+    assert_eq!(
+        fields(rig.panel.change(ROOT, there.id, 2, subnet(lan, "10.77.0.210", off()))),
+        ["lan"]
+    );
+    let wide = json!({ "mode": "authoritative", "first": "10.77.0.251", "last": "10.77.0.254" });
+    assert_eq!(
+        fields(rig.panel.change(ROOT, there.id, 2, subnet(lan, "10.77.0.1", wide))),
+        ["lan"]
+    );
+}
+
+#[test]
 fn a_change_of_a_subnet_keeps_what_it_holds() {
     let rig = rig();
     rig.add(device(100));

@@ -114,17 +114,31 @@ impl Tx<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Addresses that stand twice on the wire of a subnet, each with one of those who have it; a long list is cut.
+    /// Addresses that stand twice on the wire of a subnet, each with one of those who have it; a long list is cut. Subnets may
+    /// share their gateway.
     pub(crate) fn wire_clashes(self, subnet: Id<Subnet>) -> Result<Vec<(Ipv4Addr, Holder)>, Error> {
         let sql = format!(
             "WITH wire AS MATERIALIZED ({WIRE}), given AS MATERIALIZED (
                  SELECT address, 'device' AS noun, id, name, network_id FROM devices WHERE subnet_id IN wire
                  UNION ALL SELECT i.address, 'server', s.id, s.name, s.network_id FROM server_interfaces i
-                 JOIN servers s ON s.id = i.server_id WHERE i.subnet_id IN wire)
-             SELECT g.address, g.noun, g.id, g.name, n.id, n.name FROM given g JOIN networks n ON n.id = g.network_id
-             WHERE g.address IN (SELECT address FROM given GROUP BY address HAVING count(*) > 1)
-                OR EXISTS (SELECT 1 FROM subnets s WHERE s.id IN wire AND g.address BETWEEN s.dhcp_first AND s.dhcp_last)
-             ORDER BY g.address, n.name LIMIT 10"
+                 JOIN servers s ON s.id = i.server_id WHERE i.subnet_id IN wire),
+             clashes AS (
+                 SELECT * FROM given g
+                 WHERE g.address IN (SELECT address FROM given GROUP BY address HAVING count(*) > 1)
+                    OR EXISTS (SELECT 1 FROM subnets s WHERE s.id IN wire
+                        AND (g.address BETWEEN s.dhcp_first AND s.dhcp_last OR g.noun = 'device' AND g.address = s.gateway))
+                 UNION ALL
+                 SELECT CASE WHEN ranges THEN max(a.dhcp_first, b.dhcp_first) WHEN routes THEN b.gateway ELSE a.gateway END,
+                     'subnet', b.id, b.name, b.network_id
+                 FROM (SELECT a.id AS one, b.id AS other,
+                         a.dhcp_first <= b.dhcp_last AND b.dhcp_first <= a.dhcp_last AS ranges,
+                         b.gateway BETWEEN a.dhcp_first AND a.dhcp_last AS routes,
+                         a.gateway BETWEEN b.dhcp_first AND b.dhcp_last AS routed
+                     FROM subnets a JOIN subnets b ON b.id IN wire AND b.id <> a.id WHERE a.id = ?1)
+                 JOIN subnets a ON a.id = one JOIN subnets b ON b.id = other
+                 WHERE ranges OR routes OR routed)
+             SELECT c.address, c.noun, c.id, c.name, n.id, n.name FROM clashes c JOIN networks n ON n.id = c.network_id
+             ORDER BY c.address, n.name LIMIT 10"
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows = statement.query_map([subnet.number()], |row| {
