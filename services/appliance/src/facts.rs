@@ -141,9 +141,11 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The addresses that the box can be reached at.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+    /// Where a person's browser reaches the box: by a card with a cable, if any has one.
+    pub fn address(&self) -> Option<Ipv4Addr> {
         let links = self.links.iter().flatten();
-        links.flat_map(|link| &link.addresses).map(ipnet::Ipv4Net::addr)
+        let (connected, others): (Vec<_>, Vec<_>) = links.partition(|link| link.carrier);
+        let mut links = connected.into_iter().chain(others);
+        links.find_map(|link| link.addresses.first()).map(ipnet::Ipv4Net::addr)
     }
 }

@@ -75,7 +75,7 @@ struct Page {
 
 impl Page {
     fn invite(&mut self, facts: &Facts, standing: &Standing, door: &Door) {
-        let Some(address) = facts.addresses().next() else { return };
+        let Some(address) = facts.address() else { return };
         self.blank();
         self.line(match standing {
             Standing::Alone => {
@@ -239,6 +239,15 @@ mod tests {
             let text = text(&facts);
             assert!(text.contains(said) && !text.contains("https://"), "{text}");
         }
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_card_without_a_cable_where_another_has_one() {
+        let mut facts = facts(Standing::Alone);
+        facts.links.as_mut().unwrap().reverse();
+        assert!(text(&facts).contains("https://192.0.2.10:8006\n"));
+        facts.links.as_mut().unwrap().truncate(1);
+        assert!(text(&facts).contains("https://10.77.0.1:8006\n"));
     }
 
     #[test]
