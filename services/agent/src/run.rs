@@ -96,7 +96,7 @@ pub async fn run<H: Host>(
     paths: Paths,
     make_host: impl FnOnce(Box<dyn Fn(&'static str) + Send + Sync>) -> H,
 ) -> anyhow::Result<()> {
-    let seed = read_seed(&paths.seed)?;
+    let seed = Seed::open(&paths.seed);
     let store = Store::open(&paths.state)?;
     let events = Arc::new(Events::default());
     let discoveries = Discoveries::new(store.discovered()?);
@@ -153,13 +153,6 @@ pub async fn run<H: Host>(
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     Ok(())
-}
-
-fn read_seed(path: &Path) -> anyhow::Result<Seed> {
-    match files::read_if_exists(path)? {
-        None => Ok(Seed::default()),
-        Some(bytes) => Ok(Seed::parse(&String::from_utf8_lossy(&bytes))?),
-    }
 }
 
 /// Only root may talk to the socket: its folder is the agent's alone.

@@ -1,7 +1,8 @@
 //! The seed file `clusterducks.toml` on the boot partition: what a flashed box knows before anybody configured it.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::Path};
 
+use host::{files, seam::chain};
 use ipnet::Ipv4Net;
 use model::{
     desired::{Desired, Interface, Management},
@@ -44,21 +45,44 @@ pub struct SeedManagement {
 /// Why a seed file is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not the TOML that it should be.
-    #[error("the seed file clusterducks.toml can't be read")]
-    Toml(#[from] toml::de::Error),
+    /// The file can't be read.
+    #[error("no access to the seed file")]
+    File(#[from] files::Error),
+    /// Not the TOML that it should be. Neither the line is quoted nor what toml says of it: both may hold a join code.
+    #[error("line {line} of the seed file clusterducks.toml is not understood")]
+    Toml {
+        /// Where, from 1.
+        line: usize,
+    },
     /// `[management]` names no interface, or two.
     #[error("[management] in the seed file needs either mac or path")]
     Interface,
 }
 
 impl Seed {
+    /// Takes the file. One that can't be taken is told and left out, as one that is not there: the server has its document, and
+    /// its devices are served by that.
+    pub fn open(path: &Path) -> Self {
+        Self::read(path).unwrap_or_else(|error| {
+            tracing::error!(error = chain(&error), "the server goes on without its seed file");
+            Self::default()
+        })
+    }
+
+    fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = files::read_if_exists(path)?.unwrap_or_default();
+        Self::parse(&String::from_utf8_lossy(&bytes))
+    }
+
     /// Reads the file's text.
     ///
     /// # Errors
     /// It is not a seed file.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let seed: Self = toml::from_str(text)?;
+        let seed: Self = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            Error::Toml { line: before.matches('\n').count() + 1 }
+        })?;
         match &seed.management {
             Some(management) if management.mac.is_some() == management.path.is_some() => {
                 Err(Error::Interface)
@@ -127,6 +151,28 @@ mod tests {
             let text = format!("[management]\n{keys}address = \"192.0.2.5/24\"\n");
             assert!(matches!(Seed::parse(&text), Err(Error::Interface)), "{text}");
         }
-        assert!(matches!(Seed::parse("hostnme = \"x\""), Err(Error::Toml(_))));
+        assert!(matches!(Seed::parse("hostnme = \"x\""), Err(Error::Toml { line: 1 })));
+    }
+
+    #[test]
+    fn a_bad_file_names_the_line_and_never_quotes_it() {
+        for text in ["[join]\ncode = \"AAAAA\n", "\ncode = AAAAA\n", "\nAAAAA = 1\n"] {
+            let error = Seed::parse(text).unwrap_err();
+            assert!(matches!(error, Error::Toml { line: 2 }), "{text}: {error:?}");
+            let told = format!("{} {error:?}", chain(&error));
+            assert!(!told.contains("AAAAA"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_server_with_a_bad_seed_file_goes_on_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clusterducks.toml");
+        assert_eq!(Seed::open(&file), Seed::default());
+        for (text, hostname) in [("hostname = \"box\"\n", Some("box")), ("hostname = \n", None)] {
+            files::write_atomic(&file, text.as_bytes(), 0o600).unwrap();
+            let seed = Seed::open(&file);
+            assert_eq!(seed.hostname.as_ref().map(ServerName::as_str), hostname);
+        }
     }
 }
