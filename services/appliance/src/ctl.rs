@@ -3,13 +3,17 @@
 use std::{
     io::{Read as _, Write as _},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
+
+/// A service that works answers within the second or two that it takes to make keys.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What root can ask.
 #[derive(Debug, clap::Subcommand)]
@@ -38,6 +42,11 @@ pub async fn run(socket: &Path, command: Command) -> anyhow::Result<()> {
 }
 
 async fn ask(socket: &Path, method: &str, path: &str, body: String) -> anyhow::Result<Bytes> {
+    let asked = timeout(PATIENCE, exchange(socket, method, path, body)).await;
+    asked.context("the service did not answer in time")?
+}
+
+async fn exchange(socket: &Path, method: &str, path: &str, body: String) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await.with_context(|| {
         format!("no answer at {}; does the service run, and are you root?", socket.display())
     })?;

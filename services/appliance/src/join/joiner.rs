@@ -3,6 +3,8 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -12,11 +14,12 @@ use model::{
     join::{Answer, Joined, Request},
     name::ServerName,
 };
+use rustls::pki_types::UnixTime;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    backoff,
+    answer, backoff,
     client::{self, Patience},
     identity::{self, Identity},
     install,
@@ -67,6 +70,8 @@ impl OfferError {
 enum Error {
     #[error(transparent)]
     Panel(#[from] client::Error),
+    #[error("its answer can't be used")]
+    Answer(#[from] answer::Error),
     #[error("this box has no keys to ask with")]
     Identity(#[from] identity::Error),
     #[error("the answer can't be kept")]
@@ -77,6 +82,7 @@ impl Error {
     fn retryable(&self) -> bool {
         match self {
             Self::Panel(error) => error.retryable(),
+            Self::Answer(error) => error.retryable(),
             Self::Identity(error) => error.retryable(),
             Self::Kept(error) => error.retryable(),
         }
@@ -149,6 +155,8 @@ pub struct Joiner {
     settings: Settings,
     store: Store,
     kept: Kept,
+    /// Once they are made or read: the panel binds a code to them.
+    identity: Option<Arc<Identity>>,
     offers: mpsc::Receiver<Offer>,
     standing: watch::Sender<Standing>,
     /// Of the code in use, in a row.
@@ -172,8 +180,16 @@ impl Joiner {
         let (sender, offers) = mpsc::channel(1);
         let standing = watch::Sender::new(Standing::Alone);
         let handle = Handle { offers: sender, standing: standing.subscribe() };
-        let mut joiner =
-            Self { settings, store, kept, offers, standing, failures: 0, given_up: false };
+        let mut joiner = Self {
+            settings,
+            store,
+            kept,
+            identity: None,
+            offers,
+            standing,
+            failures: 0,
+            given_up: false,
+        };
         joiner.show(joiner.remembered(None));
         // Before anybody looks: a box that has joined does not open its first-boot page. What fails is tried again later.
         let _later = joiner.install().await;
@@ -210,14 +226,20 @@ impl Joiner {
         while !matches!(self.kept.step, Step::Joined { .. }) {
             let pause = match self.code() {
                 None => None,
-                Some(code) => tokio::select! {
-                    tried = ask(&self.settings, &code) => self.settle(&code, tried).await,
-                    offer = self.offers.recv() => match offer {
-                        Some(offer) => {
-                            self.take(offer).await;
-                            continue;
+                // Not in the select: the work would go on beside that of the next try, and make other keys.
+                Some(code) => match self.identity().await {
+                    Err(error) => self.failed(&code, &error.into()),
+                    Ok(identity) => tokio::select! {
+                        tried = ask(&self.settings, &identity, &code) => {
+                            self.settle(&code, tried).await
                         }
-                        None => return,
+                        offer = self.offers.recv() => match offer {
+                            Some(offer) => {
+                                self.take(offer).await;
+                                continue;
+                            }
+                            None => return,
+                        },
                     },
                 },
             };
@@ -233,11 +255,40 @@ impl Joiner {
             }
         }
         while let Some(pause) = self.install().await {
-            tokio::time::sleep(pause).await;
+            if !self.refuse_until(Some(pause)).await {
+                return;
+            }
         }
-        while let Some(offer) = self.offers.recv().await {
-            let _gone = offer.taken.send(Err(OfferError::Joined));
+        self.refuse_until(None).await;
+    }
+
+    /// Refuses codes for so long, or as long as anybody can offer one. Tells whether anybody still can.
+    async fn refuse_until(&mut self, pause: Option<Duration>) -> bool {
+        let mut over = pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut over => return true,
+                offer = self.offers.recv() => match offer {
+                    Some(offer) => {
+                        // Who does not wait for the answer does not need it.
+                        let _gone = offer.taken.send(Err(OfferError::Joined));
+                    }
+                    None => return false,
+                },
+            }
         }
+    }
+
+    /// The box's keys. Making one takes a second on a small machine.
+    async fn identity(&mut self) -> Result<Arc<Identity>, identity::Error> {
+        if let Some(identity) = &self.identity {
+            return Ok(Arc::clone(identity));
+        }
+        let state = self.settings.state.clone();
+        let opened = tokio::task::spawn_blocking(move || Identity::open(&state)).await;
+        let opened =
+            opened.expect("the work returns its failures, and it is not cancelled once it runs")?;
+        Ok(Arc::clone(self.identity.insert(Arc::new(opened))))
     }
 
     /// The code to use.
@@ -319,8 +370,12 @@ impl Joiner {
     /// Puts the certificates in place, once there are some. Returns when to try that again.
     async fn install(&mut self) -> Option<Duration> {
         let Step::Joined { panel, joined } = &self.kept.step else { return None };
-        let (panel, name) = (panel.clone(), joined.name.to_string());
-        match install(self.settings.clone(), (**joined).clone()).await {
+        let (panel, name, joined) = (panel.clone(), joined.name.to_string(), Joined::clone(joined));
+        let installed = match self.identity().await {
+            Ok(identity) => install(self.settings.certificates.clone(), identity, joined).await,
+            Err(error) => Err(chain(&error)),
+        };
+        match installed {
             Ok(()) => {
                 self.show(Standing::Joined { panel, name });
                 None
@@ -376,8 +431,7 @@ async fn sleep(pause: Option<Duration>) {
     }
 }
 
-async fn ask(settings: &Settings, code: &JoinCode) -> Result<Answer, Error> {
-    let identity = open_identity(settings.state.clone()).await?;
+async fn ask(settings: &Settings, identity: &Identity, code: &JoinCode) -> Result<Answer, Error> {
     let links = match Netlink::default().observe().await {
         Ok(links) => links,
         Err(error) => {
@@ -392,18 +446,15 @@ async fn ask(settings: &Settings, code: &JoinCode) -> Result<Answer, Error> {
         boot_request_pem: Some(identity.boot_request()?),
         hardware: hardware::observe(Path::new("/"), &links),
     };
-    Ok(client::ask(code, &request, settings.patience).await?)
+    let answer = client::ask(code, &request, settings.patience).await?;
+    if let Answer::Joined(joined) = &answer {
+        answer::verify(joined, code.root, identity, UnixTime::now())?;
+    }
+    Ok(answer)
 }
 
-/// Making a key takes a second on a small machine.
-async fn open_identity(state: PathBuf) -> Result<Identity, identity::Error> {
-    let opened = tokio::task::spawn_blocking(move || Identity::open(&state)).await;
-    opened.expect("the work returns its failures, and it is not cancelled once it runs")
-}
-
-async fn install(settings: Settings, joined: Joined) -> Result<(), String> {
-    let identity = open_identity(settings.state).await.map_err(|error| chain(&error))?;
-    let put = move || install::install(&settings.certificates, &identity, &joined);
+async fn install(folder: PathBuf, identity: Arc<Identity>, joined: Joined) -> Result<(), String> {
+    let put = move || install::install(&folder, &identity, &joined);
     match tokio::task::spawn_blocking(put).await {
         Ok(Ok(_change)) => Ok(()),
         Ok(Err(error)) => Err(chain(&error)),

@@ -22,7 +22,7 @@ use rustls::{
     CertificateError, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -60,6 +60,7 @@ fn refusal(detail: &str) -> Reply {
 /// A box with its state, and the folder of its service.
 struct Box {
     folder: tempfile::TempDir,
+    pause: fn(u32) -> Duration,
 }
 
 /// A box that runs.
@@ -77,7 +78,7 @@ impl Drop for Running {
 
 impl Box {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), pause: |_failures| Duration::from_millis(10) }
     }
 
     async fn start(&self, seed: Option<&JoinCode>) -> Running {
@@ -91,7 +92,7 @@ impl Box {
             certificates: self.tls().to_owned(),
             name: Some("seeded".parse().unwrap()),
             patience: PATIENCE,
-            pause: |_failures| Duration::from_millis(10),
+            pause: self.pause,
         };
         let (joiner, handle) = Joiner::open(settings, seed).await.unwrap();
         Running { handle, task: tokio::spawn(joiner.run()) }
@@ -156,7 +157,7 @@ async fn a_seeded_box_joins_by_itself_and_keeps_no_secret() {
     assert_eq!((asked.len(), &asked[0]["name"]), (1, &json!("seeded")));
     assert!(asked[0]["hardware"]["memory_bytes"].as_u64().unwrap() > 0);
     assert!(!asked[0].to_string().contains("PRIVATE"));
-    assert!(!machine.remembered().contains(asked[0]["secret"].as_str().unwrap()));
+    assert!(!machine.remembered().contains(code.text().unwrap().expose_secret()));
     let again = running.handle.offer(&panel.code().text().unwrap()).await;
     assert!(matches!(again, Err(OfferError::Joined)), "{again:?}");
 }
@@ -270,13 +271,33 @@ async fn a_refused_code_is_told_in_the_panels_words_and_never_used_again() {
     let why = running.failed().await;
     assert!(why.ends_with("it refuses: the code was used already"), "{why}");
     drop(running);
-    assert!(!machine.remembered().contains("XXXXX"));
+    assert!(!machine.remembered().contains(code.text().unwrap().expose_secret()));
     let running = machine.start(Some(&code)).await;
     assert_eq!(running.failed().await, why);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(panel.asked().len(), 1);
     running.handle.offer(&panel.code().typed().unwrap()).await.unwrap();
     running.joined().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_not_kept_and_its_code_is() {
+    for (reply, told) in [
+        (Reply::Foreign("root_pem"), "it gave the root of another panel"),
+        (Reply::Foreign("api_chain_pem"), "the api.crt that it gave is not good"),
+        (Reply::Foreign("boot_chain_pem"), "the boot.crt that it gave is not good"),
+        (Reply::Foreign("boot_root_pem"), "the boot.crt that it gave is not good"),
+        (Reply::Swapped("api_chain_pem", "boot_chain_pem"), "keys may not be consistent"),
+        (Reply::Swapped("boot_root_pem", "state"), "the boot-ca.crt that it gave can't be read"),
+    ] {
+        let panel = Panel::start(std::slice::from_ref(&reply)).await;
+        let (code, machine) = (panel.code(), Box::new());
+        let running = machine.start(Some(&code)).await;
+        let why = running.failed().await;
+        assert!(why.contains(told), "{reply:?}: {why}");
+        assert!(machine.remembered().contains(code.text().unwrap().expose_secret()));
+        assert_eq!((panel.asked().len(), machine.tls().exists()), (1, false));
+    }
 }
 
 #[tokio::test]
@@ -292,24 +313,51 @@ async fn a_code_that_is_too_old_by_the_boxs_clock_is_not_tried_for_ever() {
 #[tokio::test]
 async fn cut_off_before_the_answer_it_asks_again_with_the_same_keys() {
     let panel = Panel::start(&[Reply::Silence, Reply::Join]).await;
-    let machine = Box::new();
+    let (machine, code) = (Box::new(), panel.code().text().unwrap());
     let running = machine.start(None).await;
-    running.handle.offer(&panel.code().text().unwrap()).await.unwrap();
+    running.handle.offer(&code).await.unwrap();
     while panel.asked().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    assert!(machine.remembered().contains(code.expose_secret()));
     drop(running);
     let running = machine.start(None).await;
     running.joined().await;
+    assert!(!machine.remembered().contains(code.expose_secret()));
     let asked = panel.asked();
     assert_eq!(asked[0]["secret"], asked[1]["secret"]);
-    let key = |question: &serde_json::Value, name: &str| {
-        let request = question[name].as_str().unwrap();
-        let request = rcgen::CertificateSigningRequestParams::from_pem(request).unwrap();
-        rcgen::PublicKeyData::der_bytes(&request.public_key).to_vec()
-    };
     for name in ["certificate_request_pem", "boot_request_pem"] {
-        assert_eq!(key(&asked[0], name), key(&asked[1], name), "{name}");
+        assert_eq!(requested(&asked[0], name), requested(&asked[1], name), "{name}");
+    }
+}
+
+/// The public key that a certificate was asked for.
+fn requested(question: &serde_json::Value, name: &str) -> Vec<u8> {
+    let request = question[name].as_str().unwrap();
+    let request = rcgen::CertificateSigningRequestParams::from_pem(request).unwrap();
+    rcgen::PublicKeyData::der_bytes(&request.public_key).to_vec()
+}
+
+#[tokio::test]
+async fn codes_that_follow_one_another_fast_are_asked_with_the_one_key_that_is_kept() {
+    let panels = [
+        Panel::start(&[waiting()]).await,
+        Panel::start(&[waiting()]).await,
+        Panel::start(&[waiting()]).await,
+    ];
+    let machine = Box::new();
+    let running = machine.start(None).await;
+    for panel in &panels {
+        running.handle.offer(&panel.code().text().unwrap()).await.unwrap();
+    }
+    running.until(|standing| matches!(standing, Standing::Unconfirmed { .. })).await;
+    for (name, file) in [("certificate_request_pem", "api.key"), ("boot_request_pem", "boot.key")] {
+        let kept = std::fs::read_to_string(machine.folder.path().join("state").join(file)).unwrap();
+        let kept = rcgen::KeyPair::from_pem(&kept).unwrap();
+        let kept = rcgen::PublicKeyData::der_bytes(&kept).to_vec();
+        for question in panels.iter().flat_map(Panel::asked) {
+            assert_eq!(requested(&question, name), kept, "{name}");
+        }
     }
 }
 
@@ -323,6 +371,19 @@ async fn cut_off_after_the_answer_it_needs_the_panel_no_more() {
     let running = machine.start(None).await;
     assert!(running.handle.standing().borrow().joined(), "before anybody asks");
     pair(&machine.tls(), "api");
+}
+
+#[tokio::test]
+async fn a_box_that_can_t_put_its_certificates_in_place_yet_refuses_a_code_at_once() {
+    let panel = Panel::start(&[Reply::Join]).await;
+    let machine = Box { pause: |_failures| Duration::from_secs(300), ..Box::new() };
+    std::fs::File::create(machine.tls().parent().unwrap()).unwrap();
+    let running = machine.start(Some(&panel.code())).await;
+    let stuck = |standing: &Standing| matches!(standing, Standing::Asking { trouble: Some(_), .. });
+    running.until(stuck).await;
+    let code = panel.code().text().unwrap();
+    let offered = tokio::time::timeout(Duration::from_secs(10), running.handle.offer(&code)).await;
+    assert!(matches!(offered, Ok(Err(OfferError::Joined))), "{offered:?}");
 }
 
 #[tokio::test]

@@ -34,6 +34,10 @@ pub(crate) enum Reply {
     Json(u16, Value),
     /// Signs what was asked for.
     Join,
+    /// Signs, and gives in this field what another authority gives.
+    Foreign(&'static str),
+    /// Signs, and gives in this field what belongs in that one.
+    Swapped(&'static str, &'static str),
     /// Sends to this address.
     Redirect(String),
     /// Talks and talks.
@@ -221,6 +225,16 @@ async fn answer(
     Ok(match reply {
         Reply::Json(status, value) => respond(*status, value.to_string()),
         Reply::Join => respond(200, ca.joined(&question).to_string()),
+        Reply::Foreign(field) => {
+            let mut given = ca.joined(&question);
+            given[*field] = Ca::new().joined(&question)[*field].clone();
+            respond(200, given.to_string())
+        }
+        Reply::Swapped(field, other) => {
+            let mut given = ca.joined(&question);
+            given[*field] = given[*other].clone();
+            respond(200, given.to_string())
+        }
         Reply::Redirect(to) => {
             Response::builder().status(307).header("location", to).body(Full::default()).unwrap()
         }
