@@ -23,6 +23,7 @@ pub use addresses::first_free;
 pub use bulk::DevicePatch;
 pub use check::Kind;
 pub use fleet::Preview;
+pub(crate) use fleet::PublishedOf;
 pub use import::{COLUMNS, Import, ImportLine, Outcome};
 pub use join::{JoinError, Refusal};
 pub use search::Hit;
@@ -32,6 +33,7 @@ pub(crate) use work::{invalid, organization_of};
 
 use crate::{
     access::{Standing, Standings, Verb},
+    desired::Published,
     noun::{Id, Noun, Place, Stored, User},
     store::{self, Dependent, Entry, EntryQuery, FieldError, ListQuery, Page, Store, Tx},
 };
@@ -76,6 +78,18 @@ pub enum Error {
         noun: Noun,
         /// What hangs on it; a long list is cut.
         dependents: Vec<Dependent>,
+    },
+    /// A server shows a document by a number that no panel ever gives.
+    #[error("it shows document {generation}, and no panel gives that number")]
+    Generation {
+        /// The number.
+        generation: u64,
+    },
+    /// A server's document can't be made anew: it is faulty, or the server is gone.
+    #[error("the document can't be made anew: {published:?}")]
+    Untold {
+        /// What became of it.
+        published: Published,
     },
     /// The database refused or failed.
     #[error("the store failed")]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
+    desired::Published,
     noun::{
         Device, Group, Id, Menu, Network, Organization, Place, Server, Stored, Subnet, User, Vdisk,
         Volume,
@@ -104,6 +105,12 @@ impl Rig {
 
     pub(crate) fn add(&self, device: Device) -> Stored<Device> {
         self.panel.create(ROOT, self.at(), device).unwrap()
+    }
+
+    /// What became of the documents that may have changed: each of them could be made.
+    pub(crate) fn published(&self) -> Vec<(Id<Server>, Published)> {
+        let all = self.panel.publish().unwrap().into_iter();
+        all.map(|(server, published)| (server, published.unwrap())).collect()
     }
 
     /// A user of the rig's organization.

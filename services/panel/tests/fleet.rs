@@ -156,7 +156,10 @@ async fn a_box_whose_place_was_taken_is_cut_off_though_it_is_connected() {
     let second = room.join_as(2, Some(first.id()));
     assert_eq!(second.id(), first.id());
     let lost = connection(&fleet, first.id(), State::Lost).await;
-    assert!(lost.error.unwrap().contains("replaced"), "{:?}", began.elapsed());
+    let why = lost.error.unwrap();
+    // It looks for the newcomer at once, who is not there yet.
+    let expected = why.contains("replaced") || why.contains("refused");
+    assert!(expected, "{why} after {:?}", began.elapsed());
     assert!(began.elapsed() < 5 * TARGET, "{:?}", began.elapsed());
     let _agent = room.start(&second);
     let found = connection(&fleet, first.id(), State::Connected).await;

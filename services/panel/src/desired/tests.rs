@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    operations::{Data, Preview},
+    operations::{self, Data, Preview},
     testing::{ROOT, Rig, device, rig, value},
 };
 
@@ -18,7 +18,7 @@ fn document(rig: &Rig) -> Desired {
 fn a_server_is_told_all_that_a_boot_needs() {
     let rig = rig();
     rig.add(device(10));
-    let published = rig.panel.publish().unwrap();
+    let published = rig.published();
     assert_eq!(published, [(rig.server.id, Published::Changed { generation: 1 })]);
     let desired = document(&rig);
     assert_eq!(validate(&desired), []);
@@ -48,24 +48,21 @@ fn a_server_is_told_all_that_a_boot_needs() {
 fn the_generation_rises_only_when_the_document_says_something_new() {
     let rig = rig();
     let one = rig.add(device(10));
-    rig.panel.publish().unwrap();
-    assert_eq!(rig.panel.publish().unwrap(), []);
+    rig.published();
+    assert_eq!(rig.published(), []);
     // A new version of the record, and the same bytes.
     rig.panel.change(ROOT, one.id, 1, one.value.clone()).unwrap();
-    assert_eq!(rig.panel.publish().unwrap(), [(rig.server.id, Published::Unchanged)]);
+    assert_eq!(rig.published(), [(rig.server.id, Published::Unchanged)]);
     rig.add(device(11));
-    assert_eq!(
-        rig.panel.publish().unwrap(),
-        [(rig.server.id, Published::Changed { generation: 2 })]
-    );
+    assert_eq!(rig.published(), [(rig.server.id, Published::Changed { generation: 2 })]);
 }
 
 #[test]
 fn a_server_that_is_ahead_of_a_restored_panel_is_told_anew_above_its_number() {
     let rig = rig();
-    rig.panel.publish().unwrap();
+    rig.published();
     rig.add(device(10));
-    rig.panel.publish().unwrap();
+    rig.published();
     let observe = |generation| {
         let status = Status { generation, converged: true, ..Status::default() };
         rig.panel.observe(rig.server.id, &status).unwrap();
@@ -77,17 +74,81 @@ fn a_server_that_is_ahead_of_a_restored_panel_is_told_anew_above_its_number() {
     assert_eq!(before.generation, 2);
     assert_eq!(observe(40), (1, 1), "a number that was never ours");
     let told = [(rig.server.id, Published::Changed { generation: 41 })];
-    assert_eq!(rig.panel.publish().unwrap(), told, "though nothing else changed");
+    assert_eq!(rig.published(), told, "though nothing else changed");
     assert_eq!(document(&rig), Desired { generation: 41, ..before });
     assert_eq!(observe(40), (40, 40), "it has not read it yet");
     assert_eq!(observe(41), (41, 41));
-    assert_eq!(rig.panel.publish().unwrap(), []);
+    assert_eq!(rig.published(), []);
+}
+
+#[test]
+fn a_document_that_cannot_be_made_holds_no_other_up() {
+    let rig = rig();
+    rig.published();
+    let other: Server = value(json!({ "name": "agent-2", "role": "storage" }));
+    let other = rig.panel.create(ROOT, rig.at(), other).unwrap();
+    let ahead = Status { generation: i64::MAX.unsigned_abs(), ..Status::default() };
+    let kept = rig.panel.store().write(|tx| {
+        tx.keep_status(rig.server.id, &ahead, 0)?;
+        tx.mark_stale(rig.network)
+    });
+    kept.unwrap();
+    let published = rig.panel.publish().unwrap();
+    let [(first, Err(operations::Error::Store(_))), (second, Ok(Published::Changed { .. }))] =
+        published.as_slice()
+    else {
+        panic!("{published:?}")
+    };
+    assert_eq!((*first, *second), (rig.server.id, other.id));
+}
+
+#[test]
+fn a_number_that_no_panel_gives_is_not_kept() {
+    let rig = rig();
+    rig.published();
+    let observe = |generation| {
+        let status = Status { generation, ..Status::default() };
+        rig.panel.observe(rig.server.id, &status)
+    };
+    let most = 1 << 53;
+    for generation in [most + 1, i64::MAX.unsigned_abs(), u64::MAX] {
+        let refused = observe(generation);
+        assert!(
+            matches!(refused, Err(operations::Error::Generation { generation: shown }) if shown == generation),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(rig.panel.document(ROOT, rig.server.id).unwrap().unwrap().status, None);
+    observe(most).unwrap();
+    let told = [(rig.server.id, Published::Changed { generation: most + 1 })];
+    assert_eq!(rig.published(), told);
+    observe(most + 1).unwrap();
+}
+
+#[test]
+fn a_document_that_cannot_be_told_anew_stays() {
+    let rig = rig();
+    rig.published();
+    let before = document(&rig);
+    let mut server = rig.server.value.clone();
+    // Past the operations' checks.
+    server.management = Some(value(json!({ "interface": { "mac": "52:54:00:00:00:09" },
+        "gateway": "192.0.2.1" })));
+    rig.panel.store().write(|tx| tx.update(rig.server.id, rig.at(), &server)).unwrap();
+    let refused = rig.panel.retell(rig.server.id, 1);
+    let Err(operations::Error::Untold { published: Published::Faulty { .. } }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(document(&rig), before);
+    rig.panel.store().write(|tx| tx.update(rig.server.id, rig.at(), &rig.server.value)).unwrap();
+    rig.panel.retell(rig.server.id, 1).unwrap();
+    assert_eq!(document(&rig), Desired { generation: 2, ..before });
 }
 
 #[test]
 fn a_faulty_document_is_told_until_it_is_mended() {
     let rig = rig();
-    rig.panel.publish().unwrap();
+    rig.published();
     let mut server = rig.server.value.clone();
     // Past the operations' checks.
     server.management = Some(value(json!({ "interface": { "mac": "52:54:00:00:00:09" },
@@ -100,13 +161,13 @@ fn a_faulty_document_is_told_until_it_is_mended() {
     };
     keep(&server).unwrap();
     for _ in 0..2 {
-        let published = rig.panel.publish().unwrap();
+        let published = rig.published();
         assert!(matches!(published.as_slice(), [(_, Published::Faulty { .. })]), "{published:?}");
     }
     assert_eq!(document(&rig).generation, 1);
     keep(&rig.server.value).unwrap();
-    assert_eq!(rig.panel.publish().unwrap(), [(rig.server.id, Published::Unchanged)]);
-    assert_eq!(rig.panel.publish().unwrap(), []);
+    assert_eq!(rig.published(), [(rig.server.id, Published::Unchanged)]);
+    assert_eq!(rig.published(), []);
 }
 
 #[test]
@@ -142,32 +203,32 @@ fn data_is_destroyed_only_when_it_was_asked_for_and_forgotten_when_it_is_gone() 
     let rig = rig();
     let one = rig.add(device(10));
     rig.panel.delete(ROOT, one.id, 1, Data::Keep).unwrap();
-    rig.panel.publish().unwrap();
+    rig.published();
     assert_eq!(document(&rig).destroy, []);
     let one = rig.add(device(10));
     rig.panel.delete(ROOT, one.id, 1, Data::Destroy).unwrap();
-    rig.panel.publish().unwrap();
+    rig.published();
     assert_eq!(document(&rig).destroy, [Mark::Device("pc-10".parse().unwrap())]);
     // Wanted again.
     let one = rig.add(device(10));
-    rig.panel.publish().unwrap();
+    rig.published();
     assert_eq!(document(&rig).destroy, []);
     rig.panel.delete(ROOT, one.id, 1, Data::Destroy).unwrap();
-    rig.panel.publish().unwrap();
+    rig.published();
     let behind = Status { generation: 1, converged: true, ..Status::default() };
     rig.panel.observe(rig.server.id, &behind).unwrap();
-    assert_eq!(rig.panel.publish().unwrap(), [], "the server has not read it yet");
+    assert_eq!(rig.published(), [], "the server has not read it yet");
     let done =
         Status { generation: document(&rig).generation, converged: true, ..Status::default() };
     rig.panel.observe(rig.server.id, &done).unwrap();
-    rig.panel.publish().unwrap();
+    rig.published();
     assert_eq!(document(&rig).destroy, []);
 }
 
 #[test]
 fn what_is_about_to_change_is_what_this_change_brings_and_no_more() {
     let rig = rig();
-    rig.panel.publish().unwrap();
+    rig.published();
     let preview = |previews: Vec<Preview>| previews.into_iter().next().unwrap();
     let vdisk: Vdisk =
         value(json!({ "name": "new", "server": "agent-1", "pool": "tank", "size_bytes": 1 << 30 }));
@@ -192,5 +253,5 @@ fn what_is_about_to_change_is_what_this_change_brings_and_no_more() {
     replica.primary = false;
     let replica = rig.panel.preview_change(ROOT, rig.server.id, 1, &replica).unwrap();
     assert_eq!(preview(replica).plan.steps, [Step::StopDhcp]);
-    assert_eq!(rig.panel.publish().unwrap(), [], "a preview leaves no trace");
+    assert_eq!(rig.published(), [], "a preview leaves no trace");
 }

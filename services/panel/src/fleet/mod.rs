@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     desired::Published,
     noun::{Id, Server},
-    operations::{self, Panel},
+    operations::{self, Panel, PublishedOf},
     store::Peer,
 };
 
@@ -192,16 +192,20 @@ async fn supervise<L: Link>(shared: Arc<Shared<L>>, mut stop: watch::Receiver<bo
     let mut tasks = JoinSet::new();
     loop {
         changes.mark_unchanged();
-        match shared.at_store(|panel| Ok((panel.publish()?, panel.peers()?))).await {
-            Ok((published, peers)) => {
-                follow(&shared, peers, &mut kept, &mut tasks);
-                tell(published, &kept);
-            }
+        match shared.at_store(Panel::publish).await {
+            Ok(published) => report(published),
             Err(error) => {
                 tracing::error!(
                     error = server::chain(&error),
                     "the servers' documents can't be made"
                 );
+            }
+        }
+        // Apart from that, and after it: whatever becomes of one document, each server is followed, and told what is kept for it.
+        match shared.at_store(Panel::peers).await {
+            Ok(peers) => follow(&shared, peers, &mut kept, &mut tasks),
+            Err(error) => {
+                tracing::error!(error = server::chain(&error), "the servers can't be found");
             }
         }
         tokio::select! {
@@ -240,7 +244,12 @@ fn follow<L: Link>(
     });
     for (server, peer) in there {
         if let Some(kept) = kept.get(&server) {
+            kept.wanted.send_if_modified(|wanted| {
+                std::mem::replace(wanted, peer.generation) != peer.generation
+            });
             kept.peer.send_if_modified(|known| {
+                // A new document says nothing of where the server may be.
+                known.generation = peer.generation;
                 let changed = *known != peer;
                 *known = peer;
                 changed
@@ -249,24 +258,28 @@ fn follow<L: Link>(
         }
         let now_ms = shared.panel.now_ms();
         shared.note(server, |connection| connection.since_ms = now_ms);
-        let (peer, wanted) = (watch::Sender::new(peer), watch::Sender::new(0));
+        let wanted = watch::Sender::new(peer.generation);
+        let peer = watch::Sender::new(peer);
         let task = server::keep(Arc::clone(shared), server, peer.subscribe(), wanted.subscribe());
         kept.insert(server, Kept { peer, wanted, task: tasks.spawn(task) });
     }
 }
 
-fn tell(published: Vec<(Id<Server>, Published)>, kept: &BTreeMap<Id<Server>, Kept>) {
+/// Says of which servers the document can't be made. Those that can be told find it in the store.
+fn report(published: Vec<PublishedOf>) {
     for (server, published) in published {
         match published {
-            Published::Unchanged => {}
-            Published::Changed { generation } => {
-                if let Some(kept) = kept.get(&server) {
-                    kept.wanted.send_replace(generation);
-                }
-            }
-            Published::Faulty { faults } => {
+            Ok(Published::Unchanged | Published::Changed { .. }) => {}
+            Ok(Published::Faulty { faults }) => {
                 tracing::error!(%server, ?faults, "the server would refuse its document: it keeps the one before");
+            }
+            Err(error) => {
+                let error = server::chain(&error);
+                tracing::error!(%server, error, "the server's document can't be made: it keeps the one before");
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,13 @@ use crate::{
     store::{self, Document},
 };
 
+/// The highest number that a server may show of a document that we never gave: far above what panels give in their lives, and so
+/// far below the database's highest that there is room above it.
+const MOST_SHOWN: u64 = 1 << 53;
+
+/// What became of the document of one server.
+pub(crate) type PublishedOf = (Id<Server>, Result<Published, Error>);
+
 /// What a change would bring to one server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Preview {
@@ -29,27 +36,30 @@ pub struct Preview {
 
 impl Panel {
     /// Renders the documents of all servers for which something changed; the link to the fleet calls it after each operation, and
-    /// at its start.
+    /// at its start. One that can't be made holds no other up.
     ///
     /// # Errors
     /// The store failed.
-    pub fn publish(&self) -> Result<Vec<(Id<Server>, Published)>, Error> {
+    pub(crate) fn publish(&self) -> Result<Vec<PublishedOf>, Error> {
         let stale = self.store.read(|tx| tx.stale_servers())?;
         let now_ms = (self.clock)();
-        let mut published = Vec::new();
-        for id in stale {
-            published.push((id, self.store.write(|tx| publish(tx, id, now_ms))?));
-        }
-        Ok(published)
+        let one = |id| (id, self.store.write(|tx| Ok(publish(tx, id, now_ms)?)));
+        Ok(stale.into_iter().map(one).collect())
     }
 
     /// Keeps what a server showed of itself; the link to the fleet calls it. What was to be destroyed and is seen gone leaves
     /// the server's document.
     ///
     /// # Errors
-    /// The store failed.
-    pub fn observe(&self, server: Id<Server>, status: &Status) -> Result<(), Error> {
+    /// The store failed; the server shows a document by a number that no panel gives, and nothing of it is kept.
+    pub(crate) fn observe(&self, server: Id<Server>, status: &Status) -> Result<(), Error> {
+        let generation = status.generation;
         let stale = self.store.write(|tx| {
+            // The next document goes above the number that is kept, and must fit the database.
+            let told = tx.body(server)?.map_or(0, |(generation, _)| generation);
+            if generation > told.max(MOST_SHOWN) {
+                return Err(Error::Generation { generation });
+            }
             tx.keep_status(server, status, (self.clock)())?;
             let Some(document) = tx.document(server)? else { return Ok(false) };
             if status.generation > document.generation {
@@ -89,14 +99,20 @@ impl Panel {
     /// link to the fleet.
     ///
     /// # Errors
-    /// The store failed.
-    pub fn retell(&self, server: Id<Server>, generation: u64) -> Result<(), Error> {
+    /// The store failed; the document can't be made, so that the one before stays.
+    pub(crate) fn retell(&self, server: Id<Server>, generation: u64) -> Result<(), Error> {
         let now_ms = (self.clock)();
         self.store.write(|tx| {
-            if tx.forget_body(server, generation)? {
-                publish(tx, server, now_ms)?;
+            if !tx.forget_body(server, generation)? {
+                return Ok(());
             }
-            Ok::<_, Error>(())
+            match publish(tx, server, now_ms)? {
+                Published::Changed { .. } => Ok(()),
+                // What was forgotten is not: nobody is told a document that says nothing.
+                published @ (Published::Unchanged | Published::Faulty { .. }) => {
+                    Err(Error::Untold { published })
+                }
+            }
         })
     }
 

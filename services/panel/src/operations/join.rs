@@ -266,7 +266,7 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed.
-    pub fn peers(&self) -> Result<Vec<Peer>, Error> {
+    pub(crate) fn peers(&self) -> Result<Vec<Peer>, Error> {
         self.store.read(|tx| Ok(tx.peers()?))
     }
 
@@ -274,7 +274,7 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed.
-    pub fn reached(&self, server: Id<Server>, address: IpAddr) -> Result<(), Error> {
+    pub(crate) fn reached(&self, server: Id<Server>, address: IpAddr) -> Result<(), Error> {
         self.store.write(|tx| Ok(tx.move_box(server, address)?))
     }
 }

@@ -156,6 +156,16 @@ fn a_code_that_is_wrong_or_late_is_refused_and_logged() {
 }
 
 #[test]
+fn a_peer_is_told_the_document_that_is_kept() {
+    let rig = rig();
+    code(&rig, Some(rig.server.id), false);
+    joined(newcomer(None).asks(&rig, SECRET));
+    assert_eq!(rig.panel.peers().unwrap()[0].generation, 0, "there is none yet");
+    rig.published();
+    assert_eq!(rig.panel.peers().unwrap()[0].generation, 1);
+}
+
+#[test]
 fn the_answer_is_given_again_for_a_day_and_no_longer() {
     let rig = rig();
     code(&rig, None, false);

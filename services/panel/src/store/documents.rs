@@ -20,7 +20,7 @@ pub struct Document {
     pub acknowledged: u64,
     /// The generation that the server was last seen to be converged to; 0 before the first.
     pub applied: u64,
-    /// What the server showed last.
+    /// What the server showed last; absent too when this panel can't read it.
     pub status: Option<Status>,
     /// When it showed that.
     pub status_ms: Option<u64>,
@@ -81,14 +81,13 @@ impl Tx<'_> {
             })
             .optional()?;
         let Some((mut document, status)) = found else { return Ok(None) };
+        // A panel of another version may have kept it. The server shows it again soon.
         let parse = |text: String| {
-            serde_json::from_str(&text).map_err(|source| Error::Damaged {
-                noun: Noun::Server,
-                id: server.number(),
-                source,
-            })
+            serde_json::from_str(&text)
+                .inspect_err(|error| tracing::warn!(%server, %error, "the status that is kept can't be read"))
+                .ok()
         };
-        document.status = status.map(parse).transpose()?;
+        document.status = status.and_then(parse);
         Ok(Some(document))
     }
 

@@ -85,6 +85,8 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// The certificates for its API that count.
     pub serials: Vec<Serial>,
+    /// The number of the document that it is to be told; 0 before the first.
+    pub generation: u64,
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
@@ -260,8 +262,10 @@ impl Tx<'_> {
         let mut statement = self.connection.prepare_cached(
             "SELECT s.id, s.name, b.address, s.management ->> '$.address',
                 (SELECT group_concat(serial) FROM certificates
-                 WHERE server_id = s.id AND kind = 'agent' AND revoked_ms IS NULL)
-             FROM boxes b JOIN servers s ON s.id = b.server_id ORDER BY s.id",
+                 WHERE server_id = s.id AND kind = 'agent' AND revoked_ms IS NULL),
+                coalesce(d.generation, 0)
+             FROM boxes b JOIN servers s ON s.id = b.server_id
+                LEFT JOIN documents d ON d.server_id = s.id ORDER BY s.id",
         )?;
         let mut rows = statement.query([])?;
         let mut peers = Vec::new();
@@ -282,6 +286,7 @@ impl Tx<'_> {
                 serials: serials
                     .collect::<Result<_, _>>()
                     .map_err(|error| Error::Json(serde_json::Error::custom(error)))?,
+                generation: row.get(5)?,
             });
         }
         Ok(peers)

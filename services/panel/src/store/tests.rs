@@ -63,6 +63,17 @@ fn every_older_schema_is_brought_forward_with_its_rows() {
 }
 
 #[test]
+fn a_status_that_another_version_kept_is_none() {
+    let rig = rig();
+    rig.published();
+    let writer = rig.panel.store().writer.lock().unwrap();
+    writer.execute("UPDATE documents SET status = '{\"version\":\"0\"}'", []).unwrap();
+    drop(writer);
+    let document = rig.panel.store().read(|tx| tx.document(rig.server.id)).unwrap().unwrap();
+    assert_eq!((document.generation, document.status), (1, None));
+}
+
+#[test]
 fn the_database_of_a_newer_panel_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("panel.db");

@@ -119,7 +119,7 @@ fn measure_saving(devices: u32) {
     let rig = rig();
     fill(&rig, devices, 50);
     let began = Instant::now();
-    let published = rig.panel.publish().unwrap();
+    let published = rig.published();
     told(&format!("{devices} devices, the documents of 51 servers rendered"), began);
     let changed = |(_, what): &(_, Published)| matches!(what, Published::Changed { .. });
     assert!(published.iter().all(changed), "{published:?}");
@@ -134,10 +134,7 @@ fn measure_saving(devices: u32) {
     rig.panel.change(testing::ROOT, id, version, value).unwrap();
     told(&format!("{devices} devices, one saved"), began);
     let began = Instant::now();
-    assert_eq!(
-        rig.panel.publish().unwrap(),
-        [(Id::new(1007), Published::Changed { generation: 2 })]
-    );
+    assert_eq!(rig.published(), [(Id::new(1007), Published::Changed { generation: 2 })]);
     told(
         &format!("{devices} devices, its server's document of {} devices rendered", devices / 50),
         began,

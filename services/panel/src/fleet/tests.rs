@@ -1,0 +1,58 @@
+use std::{io, time::SystemTime};
+
+use tokio::io::DuplexStream;
+
+use super::*;
+use crate::{
+    ca::{Algorithm, Authority, Ca, Key, Subject},
+    testing::rig,
+};
+
+/// Leads nowhere, and does not even say so.
+struct Nowhere;
+
+impl Link for Nowhere {
+    type Stream = DuplexStream;
+
+    async fn open(&self, _: &Peer) -> io::Result<(DuplexStream, Option<IpAddr>)> {
+        std::future::pending().await
+    }
+}
+
+fn identity() -> Identity {
+    let now = SystemTime::now();
+    let root = Authority::root(now).unwrap();
+    let issuing = root.issuing(&[], now).unwrap();
+    let boot = Authority::boot(now).unwrap();
+    let ca = Ca::new(root.certificate().clone(), issuing, boot).unwrap();
+    let key = Key::generate(Algorithm::EcdsaP256).unwrap();
+    let issued = ca.issue(&Subject::Fleet, &key.public(), now).unwrap();
+    Identity::new(ca.root(), &issued, &key).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_is_told_what_the_store_has_whoever_put_it_there() {
+    let rig = rig();
+    let server = rig.server.id;
+    let shared = Arc::new(Shared {
+        panel: Arc::new(rig.panel),
+        link: Nowhere,
+        identity: watch::Sender::new(identity()).subscribe(),
+        connections: watch::Sender::new(Connections::new()),
+        events: broadcast::channel(1).0,
+        store: Arc::new(Semaphore::new(AT_THE_STORE)),
+    });
+    let (mut kept, mut tasks) = (BTreeMap::new(), JoinSet::new());
+    for generation in [0, 1, 1, 7] {
+        let peer = Peer {
+            server,
+            name: "agent-1".parse().unwrap(),
+            addresses: Vec::new(),
+            serials: Vec::new(),
+            generation,
+        };
+        follow(&shared, vec![peer], &mut kept, &mut tasks);
+        assert_eq!(*kept[&server].wanted.borrow(), generation);
+    }
+    tasks.shutdown().await;
+}
