@@ -1,7 +1,11 @@
 //! The service at work: puts the joiner, the first-boot page, the terminals and the socket together, and tells systemd when it is
 //! ready.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use host::{console, netlink::Netlink, seam::chain, unit};
 use tokio::{sync::watch, task::JoinSet};
@@ -125,10 +129,10 @@ impl Looker {
     async fn run(mut self, mut terminals: Terminals) {
         loop {
             let facts = self.look().await;
-            let lines = screen::render(&facts);
+            let (lines, open) = (screen::render(&facts), facts.door.is_some());
             self.facts.send_replace(facts);
             let shown = tokio::task::spawn_blocking(move || {
-                terminals.look(lines);
+                terminals.look(lines, open, Instant::now());
                 terminals
             });
             match shown.await {

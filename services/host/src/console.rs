@@ -80,10 +80,11 @@ impl Terminal {
     }
 }
 
-/// A screen is cleared from its upper left corner and shows no cursor (console_codes(4)). A port begins on a line of its own.
+/// A screen is written over from its upper left corner, each line and what lies below is erased behind the text so that nothing
+/// flickers, and it shows no cursor (console_codes(4)). A port begins on a line of its own.
 fn render(terminal: &Terminal, lines: &[String]) -> String {
     match terminal {
-        Terminal::Screen(_) => format!("\x1b[?25l\x1b[H\x1b[2J{}", lines.join("\n")),
+        Terminal::Screen(_) => format!("\x1b[?25l\x1b[H{}\x1b[J", lines.join("\x1b[K\n")),
         Terminal::Serial(_) => format!("\n{}\n", lines.join("\n")),
     }
 }
@@ -110,7 +111,8 @@ mod tests {
         Terminal::Serial(file.clone()).show(&lines).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "\none\n\ntwo\n");
         Terminal::Screen(file.clone()).show(&lines).unwrap();
-        assert!(fs::read_to_string(&file).unwrap().starts_with("\x1b[?25l\x1b[H\x1b[2Jone\n\ntwo"));
+        let screen = "\x1b[?25l\x1b[Hone\x1b[K\n\x1b[K\ntwo\x1b[J";
+        assert_eq!(fs::read_to_string(&file).unwrap().get(..screen.len()), Some(screen));
         let gone = Terminal::Serial(folder.path().join("none")).show(&lines).unwrap_err();
         assert_eq!(gone.source.kind(), io::ErrorKind::NotFound);
     }
