@@ -16,6 +16,7 @@ use crate::{
     join::{
         client::Patience,
         joiner::{self, Joiner, Settings},
+        kept::Store,
         seed,
     },
     page, screen,
@@ -28,6 +29,9 @@ const FAREWELL: Duration = Duration::from_secs(60);
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long a new state may take to be followed by the next, before it is shown.
 const SETTLED: Duration = Duration::from_millis(500);
+
+/// How long until what could not be read at the start is tried again.
+const REOPEN: Duration = Duration::from_secs(30);
 
 /// What the service is told at its start.
 #[derive(Debug, Clone)]
@@ -113,7 +117,20 @@ async fn begin_joining(
         Err(error) => {
             let why = chain(&error);
             tracing::error!(error = why, "this box can't be joined");
+            if error.retryable() {
+                tasks.spawn(until_readable(paths.state.clone()));
+            }
             (Some(watch::channel(Standing::Failed { why }).1), None)
+        }
+    }
+}
+
+/// Ends, and so the service, which systemd starts anew, once what is remembered can be read.
+async fn until_readable(state: PathBuf) {
+    loop {
+        tokio::time::sleep(REOPEN).await;
+        if Store::open(&state).and_then(|store| store.read()).is_ok() {
+            return tracing::info!("what this box remembers can be read: starting anew");
         }
     }
 }

@@ -23,6 +23,9 @@ use super::pin;
 /// Four chains and roots take less than 16 KiB.
 const ANSWER_BYTES: usize = 256 << 10;
 
+/// What is shown of a panel's words; the screen has few lines.
+const WORDS_CHARS: usize = 300;
+
 /// How long the panel may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -72,7 +75,7 @@ pub enum Error {
     #[error("it is busy or out of order ({0})")]
     Busy(StatusCode),
     /// It refuses, and says why.
-    #[error("it refuses: {}", words(.0))]
+    #[error("it refuses: {:.WORDS_CHARS$}", words(.0))]
     Refused(Problem),
     /// It answers something that is no answer.
     #[error("its answer ({status}) is not understood")]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use aws_lc_rs::{encoding::AsDer as _, rsa};
-use host::files;
+use host::{files, seam::chain};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
@@ -61,6 +61,21 @@ impl Identity {
         })
     }
 
+    /// Sets aside the keys that are spoilt, so that new ones are made. Nothing that was asked for with them can be used any more.
+    ///
+    /// # Errors
+    /// A file can't be read or renamed.
+    pub fn set_spoilt_aside(folder: &Path) -> Result<(), Error> {
+        for name in ["api.key", "boot.key"] {
+            let path = folder.join(name);
+            let kept = files::read_if_exists(&path)?;
+            if kept.is_some_and(|kept| parse_key(&kept).is_err()) {
+                set_aside(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The key of the agent's API, in PEM.
     pub fn api_key(&self) -> String {
         self.api.serialize_pem()
@@ -90,11 +105,29 @@ impl Identity {
 
 fn key(path: &Path, make: fn() -> Result<KeyPair, rcgen::Error>) -> Result<KeyPair, Error> {
     if let Some(kept) = files::read_if_exists(path)? {
-        return Ok(KeyPair::from_pem(&String::from_utf8_lossy(&kept))?);
+        return Ok(parse_key(&kept)?);
     }
     let made = make().map_err(|_| Error::Generate)?;
     files::write_atomic(path, made.serialize_pem().as_bytes(), KEY_MODE)?;
     Ok(made)
+}
+
+/// Keeps a file that is spoilt for who wants to look at it, beside where it was.
+///
+/// # Errors
+/// It can't be read, or not be written there.
+pub fn set_aside(path: &Path) -> Result<(), files::Error> {
+    let Some(kept) = files::read_if_exists(path)? else { return Ok(()) };
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".damaged");
+    files::write_atomic(Path::new(&aside), &kept, KEY_MODE)?;
+    files::remove_if_exists(path)?;
+    tracing::warn!(path = %path.display(), "spoilt, and set aside");
+    Ok(())
+}
+
+fn parse_key(kept: &[u8]) -> Result<KeyPair, rcgen::Error> {
+    KeyPair::from_pem(&String::from_utf8_lossy(kept))
 }
 
 /// ring, which rcgen signs with, makes no RSA keys.
@@ -123,21 +156,26 @@ pub struct PageIdentity {
 }
 
 impl PageIdentity {
-    /// Takes it from the file, or makes it: one file, so that the certificate and its key always go together.
+    /// Takes it from the file, or makes it: one file, so that the certificate and its key always go together. One that is spoilt is
+    /// made anew, for nothing hangs on it: its fingerprint stands on the screen.
     ///
     /// # Errors
     /// It can't be read, made or kept.
     pub fn open(file: &Path) -> Result<Self, Error> {
-        let text = match files::read_if_exists(file)? {
-            Some(kept) => kept,
-            None => {
-                let made = self_signed()?;
-                files::write_atomic(file, made.as_bytes(), KEY_MODE)?;
-                made.into_bytes()
+        if let Some(kept) = files::read_if_exists(file)? {
+            match Self::parse(&kept) {
+                Ok(identity) => return Ok(identity),
+                Err(error) => tracing::warn!(error = chain(&error), "it is made anew"),
             }
-        };
-        let certificate = CertificateDer::from_pem_slice(&text)?;
-        Ok(Self { certificate, key: PrivateKeyDer::from_pem_slice(&text)? })
+        }
+        let made = self_signed()?;
+        files::write_atomic(file, made.as_bytes(), KEY_MODE)?;
+        Self::parse(made.as_bytes())
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, Error> {
+        let certificate = CertificateDer::from_pem_slice(text)?;
+        Ok(Self { certificate, key: PrivateKeyDer::from_pem_slice(text)? })
     }
 
     /// Its fingerprint as browsers show it: SHA-256, pairs of digits between colons.
@@ -180,12 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn a_spoilt_key_is_told_and_not_replaced() {
+    fn a_spoilt_key_is_told_and_replaced_only_when_that_is_wanted() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("api.key");
         files::write_atomic(&file, b"spoilt", KEY_MODE).unwrap();
         assert!(matches!(Identity::open(folder.path()), Err(Error::Unusable(_))));
         assert_eq!(fs::read(&file).unwrap(), b"spoilt");
+        Identity::set_spoilt_aside(folder.path()).unwrap();
+        let made = Identity::open(folder.path()).unwrap();
+        assert_eq!(fs::read(folder.path().join("api.key.damaged")).unwrap(), b"spoilt");
+        Identity::set_spoilt_aside(folder.path()).unwrap();
+        assert_eq!(Identity::open(folder.path()).unwrap().api_key(), made.api_key());
     }
 
     #[test]
@@ -195,5 +238,9 @@ mod tests {
         let first = PageIdentity::open(&file).unwrap().fingerprint();
         assert_eq!(first, PageIdentity::open(&file).unwrap().fingerprint());
         assert_eq!((first.len(), first.matches(':').count()), (95, 31));
+        files::write_atomic(&file, b"spoilt", KEY_MODE).unwrap();
+        let anew = PageIdentity::open(&file).unwrap().fingerprint();
+        assert_ne!(anew, first);
+        assert_eq!(PageIdentity::open(&file).unwrap().fingerprint(), anew);
     }
 }

@@ -176,7 +176,15 @@ impl Joiner {
         seed: Result<Option<SeedJoin>, seed::Error>,
     ) -> Result<(Self, Handle), kept::Error> {
         let store = Store::open(&settings.state)?;
-        let kept = store.read()?;
+        let kept = match store.read() {
+            // Whether the box has joined, its certificates still tell.
+            Err(error) if !error.retryable() && !settings.certificates.join("api.crt").exists() => {
+                tracing::error!(error = chain(&error), "the box begins anew");
+                store.set_aside()?;
+                Kept::default()
+            }
+            read => read?,
+        };
         let (sender, offers) = mpsc::channel(1);
         let standing = watch::Sender::new(Standing::Alone);
         let handle = Handle { offers: sender, standing: standing.subscribe() };
@@ -285,7 +293,17 @@ impl Joiner {
             return Ok(Arc::clone(identity));
         }
         let state = self.settings.state.clone();
-        let opened = tokio::task::spawn_blocking(move || Identity::open(&state)).await;
+        let joined = matches!(self.kept.step, Step::Joined { .. });
+        let open = move || match Identity::open(&state) {
+            // A box that joined has certificates for the keys that it had; another does without them.
+            Err(error) if !joined && !error.retryable() => {
+                tracing::error!(error = chain(&error), "new keys are made");
+                Identity::set_spoilt_aside(&state)?;
+                Identity::open(&state)
+            }
+            opened => opened,
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
         let opened =
             opened.expect("the work returns its failures, and it is not cancelled once it runs")?;
         Ok(Arc::clone(self.identity.insert(Arc::new(opened))))

@@ -14,6 +14,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::identity;
+
 /// The file holds a secret while a code is in use.
 const MODE: u32 = 0o600;
 
@@ -159,6 +161,14 @@ impl Store {
         let Some(bytes) = files::read_if_exists(&self.0)? else { return Ok(Kept::default()) };
         serde_json::from_slice(&bytes)
             .map_err(|source| Error::Damaged { path: self.0.clone(), source })
+    }
+
+    /// Forgets what is damaged, and leaves it beside the file for who wants to look at it.
+    ///
+    /// # Errors
+    /// It can't be moved.
+    pub fn set_aside(&self) -> Result<(), Error> {
+        Ok(identity::set_aside(&self.0)?)
     }
 
     /// Remembers this.

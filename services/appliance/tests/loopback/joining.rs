@@ -10,7 +10,7 @@ use clusterducks_appliance::{
     join::{
         client::{self, Error, Patience},
         joiner::{Handle, Joiner, OfferError, Settings},
-        pin,
+        kept, pin,
         seed::{self, SeedJoin},
     },
 };
@@ -86,14 +86,18 @@ impl Box {
         self.start_with(Ok(code)).await
     }
 
-    async fn start_with(&self, seed: Result<Option<SeedJoin>, seed::Error>) -> Running {
-        let settings = Settings {
+    fn settings(&self) -> Settings {
+        Settings {
             state: self.folder.path().join("state"),
             certificates: self.tls().to_owned(),
             name: Some("seeded".parse().unwrap()),
             patience: PATIENCE,
             pause: self.pause,
-        };
+        }
+    }
+
+    async fn start_with(&self, seed: Result<Option<SeedJoin>, seed::Error>) -> Running {
+        let settings = self.settings();
         let (joiner, handle) = Joiner::open(settings, seed).await.unwrap();
         Running { handle, task: tokio::spawn(joiner.run()) }
     }
@@ -384,6 +388,27 @@ async fn a_box_that_can_t_put_its_certificates_in_place_yet_refuses_a_code_at_on
     let code = panel.code().text().unwrap();
     let offered = tokio::time::timeout(Duration::from_secs(10), running.handle.offer(&code)).await;
     assert!(matches!(offered, Ok(Err(OfferError::Joined))), "{offered:?}");
+}
+
+#[tokio::test]
+async fn a_box_whose_memory_is_damaged_begins_anew_unless_it_has_joined() {
+    let panel = Panel::start(&[Reply::Join]).await;
+    let machine = Box::new();
+    let state = machine.folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let damage = |name: &str| {
+        host::files::write_atomic(&state.join(name), b"spoilt", 0o600).unwrap();
+    };
+    damage("join.json");
+    damage("api.key");
+    let running = machine.start(Some(&panel.code())).await;
+    running.joined().await;
+    drop(running);
+    pair(&machine.tls(), "api");
+    damage("join.json");
+    let opened = Joiner::open(machine.settings(), Ok(None)).await;
+    assert!(matches!(opened, Err(kept::Error::Damaged { .. })), "{opened:?}");
+    assert_eq!(machine.remembered(), "spoilt");
 }
 
 #[tokio::test]
