@@ -30,10 +30,13 @@ use crate::{
 
 const ACTOR: Actor = Actor::Panel("join");
 
-/// Tries of one address: a room of boxes may sit behind it, and each asks a few times.
+/// Refusals of one address: a room of boxes may sit behind it. A good secret is answered however many there were, for somebody
+/// else there may guess; what a secret is worth against guesses is its 64 bits, and this keeps the noise down.
 const ADDRESS: Rate = Rate { burst: 20, every: Duration::from_secs(30) };
-/// Refusals that are logged, whoever caused them: many addresses must not fill the disk.
+/// Wrong codes that are logged, whoever sent them: many addresses must not fill the disk.
 const LOG: Rate = Rate { burst: 100, every: Duration::from_secs(60) };
+/// Refusals of one code that are logged. Whoever causes them has its secret: no noise of others may hide that.
+const LOG_OF_CODE: Rate = Rate { burst: 10, every: Duration::from_secs(60) };
 const REMEMBERED: usize = 10_000;
 
 /// How long a box whose code is bound to it may go on asking, from its first request on, though the code ends before: so long a
@@ -120,11 +123,16 @@ impl JoinError {
 pub(crate) struct Tries {
     addresses: Throttle<IpAddr>,
     log: Throttle<()>,
+    log_of_codes: Throttle<i64>,
 }
 
 impl Default for Tries {
     fn default() -> Self {
-        Self { addresses: Throttle::new(ADDRESS, REMEMBERED), log: Throttle::new(LOG, 1) }
+        Self {
+            addresses: Throttle::new(ADDRESS, REMEMBERED),
+            log: Throttle::new(LOG, 1),
+            log_of_codes: Throttle::new(LOG_OF_CODE, REMEMBERED),
+        }
     }
 }
 
@@ -164,32 +172,57 @@ impl Panel {
         from: IpAddr,
         now: Instant,
     ) -> Result<Answer, JoinError> {
-        tries(&self.joins, |tries| tries.addresses.attempt(&network(from), now))?;
-        let keys = Keys::of(request)?;
         let secret = codes::digest(&request.secret);
-        let answered = self.store.write(|tx| {
+        let code = self.store.read(|tx| tx.join_code(secret))?.map(|code| code.id);
+        let answered = match code {
+            Some(_) => self.answer(ca, secret, request, from),
+            None => Err(Refusal::Wrong.into()),
+        };
+        if let Err(JoinError::Refused(refusal)) = answered {
+            self.refuse(code, secret, refusal, from, now)?;
+        }
+        let Answered { answer, news } = answered?;
+        if news {
+            self.announce();
+        }
+        Ok(answer)
+    }
+
+    fn answer(
+        &self,
+        ca: &Ca,
+        secret: Digest,
+        request: &Request,
+        from: IpAddr,
+    ) -> Result<Answered, JoinError> {
+        let keys = Keys::of(request)?;
+        self.store.write(|tx| {
             let who = self.who(tx, ACTOR)?;
             let work = Work { tx, who: &who, now_ms: (self.clock)() };
             work.join(ca, secret, request, &keys, from.to_canonical())
-        });
-        match answered {
-            Ok(Answered { answer, news }) => {
-                // Whoever has a good secret may ask as often as it takes.
-                tries(&self.joins, |tries| tries.addresses.forget(&network(from)));
-                if news {
-                    self.announce();
-                }
-                Ok(answer)
+        })
+    }
+
+    /// Counts a refusal, and logs it where that is not too much; that the log fails changes no answer.
+    fn refuse(
+        &self,
+        code: Option<i64>,
+        secret: Digest,
+        refusal: Refusal,
+        from: IpAddr,
+        now: Instant,
+    ) -> Result<(), Wait> {
+        let logs = tries(&self.joins, |tries| {
+            let counted = tries.addresses.attempt(&network(from), now);
+            match code {
+                Some(code) => Ok(tries.log_of_codes.attempt(&code, now).is_ok()),
+                None => counted.map(|()| tries.log.attempt(&(), now).is_ok()),
             }
-            Err(error) => {
-                if let JoinError::Refused(refusal) = error
-                    && tries(&self.joins, |tries| tries.log.attempt(&(), now)).is_ok()
-                {
-                    self.log_refusal(secret, refusal, from)?;
-                }
-                Err(error)
-            }
+        })?;
+        if logs && let Err(error) = self.log_refusal(secret, refusal, from) {
+            tracing::error!(%error, %from, %refusal, "a refused box can't be logged");
         }
+        Ok(())
     }
 
     fn log_refusal(&self, secret: Digest, refusal: Refusal, from: IpAddr) -> Result<(), Error> {

@@ -3,6 +3,7 @@ use std::sync::{LazyLock, atomic::Ordering};
 use model::{
     code::JoinSecret,
     join::{Fact, Hardware},
+    wire::Status,
 };
 use rcgen::{CertificateParams, KeyPair};
 
@@ -207,6 +208,36 @@ fn an_address_that_guesses_has_to_wait_and_the_log_stays_short() {
 }
 
 #[test]
+fn a_good_secret_is_answered_behind_an_address_that_guesses_and_forgives_nothing() {
+    let rig = rig();
+    code(&rig, None, false);
+    let first = newcomer(None);
+    for _ in 0..ADDRESS.burst {
+        assert_eq!(refused(first.asks(&rig, [9; 8])), Refusal::Wrong);
+    }
+    let throttled = |answer| matches!(answer, Err(JoinError::Throttled(_)));
+    assert!(throttled(first.asks(&rig, [9; 8])));
+    joined(first.asks(&rig, SECRET));
+    assert!(throttled(first.asks(&rig, [9; 8])), "the guesses still count");
+}
+
+#[test]
+fn a_replay_is_logged_however_many_wrong_codes_there_were() {
+    let rig = rig();
+    code(&rig, None, false);
+    let first = newcomer(None);
+    joined(first.asks(&rig, SECRET));
+    let now = Instant::now();
+    for number in 0..=LOG.burst {
+        let from = IpAddr::from([198, 51, 100, u8::try_from(number).unwrap()]);
+        assert_eq!(refused(rig.panel.join(&CA, &first.request([9; 8]), from, now)), Refusal::Wrong);
+    }
+    assert!(logged(&rig).1.contains("no such join code"));
+    assert_eq!(refused(newcomer(None).asks(&rig, SECRET)), Refusal::Replayed);
+    assert!(logged(&rig).1.contains("used by another box"), "{:?}", logged(&rig));
+}
+
+#[test]
 fn a_box_waits_for_a_person_and_is_let_in_once_confirmed() {
     let rig = rig();
     let code = code(&rig, None, true);
@@ -296,6 +327,19 @@ fn a_box_that_takes_a_place_gets_its_name_and_the_one_before_is_known_no_more() 
     let named = format!("{:?}", named.subject_alternative_name().unwrap().unwrap().value);
     assert!(named.contains("[10, 77, 0, 1]"), "{named}");
     let before = rig.panel.peers().unwrap()[0].serials.clone();
+    rig.published();
+    let status = Status { generation: 1, converged: true, ..Status::default() };
+    rig.panel.observe(rig.server.id, &status).unwrap();
+    let shown = || {
+        let document = rig.panel.document(ROOT, rig.server.id).unwrap().unwrap();
+        (
+            document.acknowledged,
+            document.applied,
+            document.status.is_some(),
+            document.status_ms.is_some(),
+        )
+    };
+    assert_eq!(shown(), (1, 1, true, true));
 
     let digest = codes::digest(&JoinSecret::new([8; 8]));
     let (server, network) = (Some(rig.server.id), rig.network);
@@ -305,6 +349,7 @@ fn a_box_that_takes_a_place_gets_its_name_and_the_one_before_is_known_no_more() 
     let after = rig.panel.peers().unwrap()[0].serials.clone();
     assert_eq!((before.len(), after.len()), (1, 1));
     assert_ne!(before, after);
+    assert_eq!(shown(), (0, 0, false, false), "the newcomer did nothing yet");
 }
 
 #[test]

@@ -232,6 +232,13 @@ impl Tx<'_> {
                 write(&join.hardware)?,
                 now_ms,
             ))?;
+        // What the box before it took and showed says nothing of this one.
+        self.connection
+            .prepare_cached(
+                "UPDATE documents SET acknowledged = 0, applied = 0, status = NULL, status_ms = NULL
+                 WHERE server_id = ?",
+            )?
+            .execute([server.number()])?;
         Ok(())
     }
 
