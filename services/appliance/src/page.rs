@@ -64,20 +64,29 @@ pub struct Settings {
     pub farewell: Duration,
 }
 
-/// Keeps the page open until the box has joined. `door` tells where it is, while codes are taken there.
-pub async fn keep(settings: Settings, joiner: joiner::Handle, door: watch::Sender<Option<Door>>) {
+/// Keeps the page open until the box has joined. `door` tells where it is, while codes are taken there, and `trouble` why it can't
+/// be opened.
+pub async fn keep(
+    settings: Settings,
+    joiner: joiner::Handle,
+    door: watch::Sender<Option<Door>>,
+    trouble: watch::Sender<Option<String>>,
+) {
     let mut standing = joiner.standing();
     while !standing.borrow_and_update().joined() {
         let (listener, served, mut open) = match open(&settings).await {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the first-boot page can't open");
+                let error = format!("{error:#}");
+                tracing::warn!(error, "the first-boot page can't open");
+                trouble.send_replace(Some(format!("the first-boot page can't open: {error}")));
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
         };
         let code = ShortCode::new(rand::random());
         code.text().expose_secret().clone_into(&mut open.code);
+        trouble.send_replace(None);
         door.send_replace(Some(open));
         let router = router(Page::new(settings.kind, code, joiner.clone()));
         let joined = async {

@@ -60,7 +60,7 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
         Kind::Agent => begin_joining(&paths, &mut tasks).await,
         Kind::Panel | Kind::Tunnel => (None, None),
     };
-    let door = watch::Sender::new(None);
+    let (door, trouble) = (watch::Sender::new(None), watch::Sender::new(None));
     let (facts, shown) = watch::channel(blank(paths.kind));
     if let Some(joiner) = &joiner {
         let settings = page::Settings {
@@ -69,13 +69,13 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
             address: (Ipv4Addr::UNSPECIFIED, paths.port).into(),
             farewell: FAREWELL,
         };
-        tasks.spawn(page::keep(settings, joiner.clone(), door.clone()));
+        tasks.spawn(page::keep(settings, joiner.clone(), door.clone(), trouble.clone()));
     }
     let terminals = console::observe().unwrap_or_else(|error| {
         tracing::warn!(error = chain(&error), "nothing is shown on the box");
         Vec::new()
     });
-    let looker = Looker { standing, door: door.subscribe(), facts };
+    let looker = Looker { standing, door: door.subscribe(), trouble: trouble.subscribe(), facts };
     tasks.spawn(looker.run(Terminals::new(terminals)));
     let router = api::router(Api { facts: shown, joiner });
     let socket = api::bind(&paths.socket)?;
@@ -139,6 +139,8 @@ async fn until_readable(state: PathBuf) {
 struct Looker {
     standing: Option<watch::Receiver<Standing>>,
     door: watch::Receiver<Option<Door>>,
+    /// Why the first-boot page can't be opened.
+    trouble: watch::Receiver<Option<String>>,
     facts: watch::Sender<Facts>,
 }
 
@@ -173,6 +175,7 @@ impl Looker {
             Ok(failed) => health.failed = failed,
             Err(error) => health.unknown.push(chain(&error)),
         }
+        health.unknown.extend(self.trouble.borrow().clone());
         let before = self.facts.borrow().clone();
         if before.health != health {
             tracing::info!(failed = ?health.failed, unknown = ?health.unknown, "health");

@@ -65,7 +65,7 @@ impl Lab {
         let mut door = opened.subscribe();
         let mut tasks = JoinSet::new();
         tasks.spawn(joiner.run());
-        tasks.spawn(page::keep(settings, handle.clone(), opened));
+        tasks.spawn(page::keep(settings, handle.clone(), opened, watch::Sender::new(None)));
         let port = door.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().port;
         Self { folder, handle, door, port, _tasks: tasks }
     }
@@ -205,4 +205,21 @@ async fn what_the_panel_says_is_shown_as_words_whatever_it_is() {
     let page = lab.get("/").await;
     assert!(page.body.contains("it refuses: &#60;script&#62;"), "{}", page.body);
     assert!(page.body.contains("<form"), "another code may be typed");
+}
+
+#[tokio::test]
+async fn a_page_that_can_t_be_opened_says_why() {
+    let lab = Lab::start().await;
+    let settings = page::Settings {
+        kind: Kind::Agent,
+        identity: lab.folder.path().join("page.pem"),
+        address: (Ipv4Addr::LOCALHOST, lab.port).into(),
+        farewell: Duration::ZERO,
+    };
+    let (trouble, mut told) = watch::channel(None);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(page::keep(settings, lab.handle.clone(), watch::Sender::new(None), trouble));
+    let told = tokio::time::timeout(Duration::from_secs(20), told.wait_for(Option::is_some)).await;
+    let told: Option<String> = told.unwrap().unwrap().clone();
+    assert!(told.is_some_and(|told| told.contains("Address already in use")));
 }
