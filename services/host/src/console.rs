@@ -1,5 +1,6 @@
 //! The box's own terminals: the screen of its first virtual console, and the serial port that the kernel logs to. Text goes out
-//! and nothing is read; neither is made anybody's controlling terminal, and a port that takes nothing blocks nobody.
+//! and nothing is read; neither is made anybody's controlling terminal. A port that takes nothing fails the write, but its close
+//! may still wait for what it took before: by up to 30 s (`closing_wait`, setserial(8)).
 
 use std::{
     fs,
