@@ -25,9 +25,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A connection that stood for so long is begun anew at once when it breaks.
 const STEADY: Duration = Duration::from_secs(10);
-/// The least time between two statuses of one server, for each is kept: short while it works at a document, and longer while it
-/// changes all the time for other reasons, as when a room boots.
+/// The least time between two statuses of one server, for each is kept: short while it works at a document that is new, then
+/// twice as long each time, for some documents take hours, and longest while it changes for other reasons, as when a room boots.
 const PACE: Duration = Duration::from_millis(100);
+/// So long after news the pace is the short one.
+const NEW: Duration = Duration::from_secs(3);
 const BUSY_PACE: Duration = Duration::from_secs(1);
 /// An event is a line of a few hundred bytes.
 const MOST_LINE_BYTES: usize = 64 << 10;
@@ -69,6 +71,11 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 fn backoff(failures: u32, random: f64) -> Duration {
     let full = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT);
     full.mul_f64(0.5 + random / 2.0)
+}
+
+/// How long to wait for another status after one was waited for so long.
+fn next_pace(pace: Duration, new: bool) -> Duration {
+    if new { PACE } else { (pace * 2).min(BUSY_PACE) }
 }
 
 /// What of a server's events was passed on: since agents count anew in each life, the time tells first.
@@ -153,7 +160,7 @@ impl<L: Link> Kept<'_, L> {
         tokio::select! {
             failed = look(&shared, server, watching, tag, &shown, &news) => failed,
             failed = tell(&shared, &peer_now, wanted, generations, &news) => failed,
-            failed = listen(&shared, &peer_now, self.mark) => failed,
+            never = keep_listening(&shared, &peer_now, self.mark) => Ok(never),
             () = recertified(&peer_now, peer) => Err(Failure::Recertified),
         }
     }
@@ -199,6 +206,7 @@ async fn look<L: Link>(
     shown: &watch::Sender<u64>,
     news: &Notify,
 ) -> Result<Never, Failure> {
+    let (mut pace, mut new_until) = (PACE, Instant::now() + NEW);
     loop {
         let mut works = false;
         match session.status(Some(&tag)).await? {
@@ -211,10 +219,11 @@ async fn look<L: Link>(
                 shared.note(server, |connection| connection.seen_ms = Some(now_ms));
             }
         }
-        let pace = if works { PACE } else { BUSY_PACE };
         tokio::select! {
-            () = tokio::time::sleep(pace) => {}
-            () = news.notified() => {}
+            () = tokio::time::sleep(if works { pace } else { BUSY_PACE }) => {
+                pace = next_pace(pace, Instant::now() < new_until);
+            }
+            () = news.notified() => (pace, new_until) = (PACE, Instant::now() + NEW),
         }
     }
 }
@@ -262,7 +271,21 @@ async fn tell<L: Link>(
     }
 }
 
-/// Passes on what happens on the server.
+/// Passes on what happens on the server. That its events can't be heard ends nothing else.
+async fn keep_listening<L: Link>(shared: &Arc<Shared<L>>, peer: &Peer, mark: &mut Mark) -> Never {
+    let mut failures = 0;
+    loop {
+        let began = Instant::now();
+        let failure = match listen(shared, peer, mark).await {
+            Ok(never) => return never,
+            Err(failure) => chain(&failure),
+        };
+        tracing::debug!(server = %peer.server, error = failure, "the server's events are not heard");
+        failures = if began.elapsed() >= STEADY { 0 } else { failures + 1 };
+        tokio::time::sleep(backoff(failures, rand::random())).await;
+    }
+}
+
 async fn listen<L: Link>(
     shared: &Arc<Shared<L>>,
     peer: &Peer,
@@ -270,29 +293,49 @@ async fn listen<L: Link>(
 ) -> Result<Never, Failure> {
     let mut session = connect(shared, peer).await?;
     let mut body = session.events().await?;
-    let mut line = Vec::new();
+    let (mut lines, mut warned) = (Lines::default(), false);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(session::Error::Http)?.into_data() else { continue };
-        for byte in data {
-            if byte != b'\n' {
-                line.push(byte);
-            } else {
-                let event: wire::Event =
-                    serde_json::from_slice(&line).map_err(session::Error::Answer)?;
-                line.clear();
-                let at = (event.time_ms, event.number);
-                if at > *mark {
-                    *mark = at;
+        for event in lines.feed(&data) {
+            match event {
+                Ok(event) if (event.time_ms, event.number) > *mark => {
+                    *mark = (event.time_ms, event.number);
                     // Nobody may be listening.
                     let _heard = shared.events.send(Happened { server: peer.server, event });
                 }
+                Ok(_) => {}
+                Err(error) if !warned => {
+                    warned = true;
+                    tracing::warn!(server = %peer.server, %error, "an event can't be read and is left out, like others of its kind");
+                }
+                Err(_) => {}
             }
-        }
-        if line.len() > MOST_LINE_BYTES {
-            return Err(session::Error::TooLong.into());
         }
     }
     Err(session::Error::TimedOut.into())
+}
+
+/// Events, a line each.
+#[derive(Default)]
+struct Lines {
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// The events that these bytes end; one that can't be read leaves the next as they are.
+    fn feed(&mut self, data: &[u8]) -> Vec<Result<wire::Event, serde_json::Error>> {
+        let mut events = Vec::new();
+        for byte in data {
+            if *byte == b'\n' {
+                events.push(serde_json::from_slice(&self.line));
+                self.line.clear();
+            } else if self.line.len() < MOST_LINE_BYTES {
+                // What is longer is cut, and no object any more.
+                self.line.push(*byte);
+            }
+        }
+        events
+    }
 }
 
 /// Waits until another certificate counts for the server than when the connection was made.
@@ -306,6 +349,34 @@ async fn recertified(before: &Peer, mut peer: watch::Receiver<Peer>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_that_cannot_be_read_leaves_the_next_as_they_are() {
+        let event = |number: u64| {
+            format!(
+                "{{\"number\":{number},\"time_ms\":7,\"event\":\"converged\",\"generation\":1}}\n"
+            )
+        };
+        let long = format!("{{\"message\":\"{}\"}}\n", "x".repeat(2 * MOST_LINE_BYTES));
+        let news = "{\"number\":2,\"time_ms\":7,\"event\":\"of a newer agent\"}\n".to_owned();
+        let text = [event(1), news, "\u{fffd}\n".to_owned(), long, event(5)].concat();
+        for size in [1, 7, text.len()] {
+            let mut lines = Lines::default();
+            let events: Vec<_> =
+                text.as_bytes().chunks(size).flat_map(|data| lines.feed(data)).collect();
+            let numbers: Vec<_> =
+                events.iter().map(|event| event.as_ref().ok().map(|event| event.number)).collect();
+            assert_eq!(numbers, [Some(1), None, None, None, Some(5)]);
+            assert!(lines.line.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_pace_is_quick_while_a_document_is_new_and_slows_down() {
+        assert_eq!(next_pace(BUSY_PACE, true), PACE);
+        assert_eq!(next_pace(PACE, false), 2 * PACE);
+        assert_eq!(next_pace(BUSY_PACE, false), BUSY_PACE);
+    }
 
     #[test]
     fn waits_double_up_to_the_longest_and_differ_by_chance() {
