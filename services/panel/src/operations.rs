@@ -12,6 +12,7 @@ mod import;
 mod join;
 mod people;
 mod search;
+mod seat;
 mod work;
 
 use std::{

@@ -27,7 +27,7 @@ use std::{
 pub use addresses::Holder;
 pub use audit::{Entry, EntryQuery};
 pub use certificates::Booked;
-pub use documents::Document;
+pub use documents::{Document, Health};
 pub use errands::{Job, JobState, JoinCode};
 pub use error::{Error, FieldError};
 pub use joins::{Decision, Join, JoinedBox, Peer};

@@ -4,7 +4,7 @@ use model::{name::Mark, wire::Status};
 use rusqlite::OptionalExtension;
 use serde::Serialize;
 
-use super::{Error, Tx};
+use super::{Error, Owner, Scope, Tx, listing::scope_condition};
 use crate::noun::{Id, Network, Noun, Server};
 
 /// A server's document, as it was told last.
@@ -26,7 +26,69 @@ pub struct Document {
     pub status_ms: Option<u64>,
 }
 
+/// How a server is, in short: what lists and the dashboard show without reading all that it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// The server.
+    pub server: Id<Server>,
+    /// Its name.
+    pub name: String,
+    /// The network it stands in.
+    pub network: Id<Network>,
+    /// The generation of its document; 0 before the first.
+    pub generation: u64,
+    /// The generation that it was last seen to be converged to; 0 before the first.
+    pub applied: u64,
+    /// When it showed itself last, in milliseconds since 1970; absent when it never did.
+    pub seen_ms: Option<u64>,
+    /// How many of its resources failed then.
+    pub failures: u64,
+    /// How many of its resources waited for something then.
+    pub waiting: u64,
+    /// How many of its pools were not sound then.
+    pub unsound_pools: u64,
+    /// How many sessions its targets had then.
+    pub sessions: u64,
+}
+
 impl Tx<'_> {
+    /// How servers are, by name.
+    pub(crate) fn health(
+        self,
+        scope: &Scope,
+        network: Option<Id<Network>>,
+    ) -> Result<Vec<Health>, Error> {
+        let (condition, values) = scope_condition(Owner::Network("t.network_id"), scope);
+        // What is taken out of the JSON is what [`Status`] has; a field that is not there counts as none.
+        let sql = format!(
+            "SELECT t.id, t.name, t.network_id, coalesce(d.generation, 0), coalesce(d.applied, 0), d.status_ms,
+                (SELECT count(*) FROM json_each(d.status, '$.failures')),
+                (SELECT count(*) FROM json_each(d.status, '$.waiting')),
+                (SELECT count(*) FROM json_each(d.status, '$.pools') WHERE value ->> 'health' <> 'ONLINE'),
+                (SELECT coalesce(sum(json_array_length(value)), 0) FROM json_each(d.status, '$.sessions'))
+             FROM servers t LEFT JOIN documents d ON d.server_id = t.id
+             WHERE {condition} AND (?{last} IS NULL OR t.network_id = ?{last}) ORDER BY t.name, t.id",
+            last = values.len() + 1,
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let values = values.into_iter().chain([network.map(Id::number).into()]);
+        let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {
+            Ok(Health {
+                server: Id::new(row.get(0)?),
+                name: row.get(1)?,
+                network: Id::new(row.get(2)?),
+                generation: row.get(3)?,
+                applied: row.get(4)?,
+                seen_ms: row.get(5)?,
+                failures: row.get(6)?,
+                waiting: row.get(7)?,
+                unsound_pools: row.get(8)?,
+                sessions: row.get(9)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Notes that the documents of a network's servers may have changed. Rendering them says whether they have.
     pub(crate) fn mark_stale(self, network: Id<Network>) -> Result<(), Error> {
         self.connection

@@ -157,6 +157,13 @@ impl Conditions {
     }
 }
 
+/// The condition that holds for what lies in a scope, and its values.
+pub(super) fn scope_condition(owner: Owner, scope: &Scope) -> (String, Vec<Value>) {
+    let mut conditions = Conditions::default();
+    conditions.scope(owner, scope);
+    (conditions.sql(), conditions.values)
+}
+
 fn fault(field: &str, message: &str) -> Error {
     Error::Field(FieldError::new(field, message))
 }

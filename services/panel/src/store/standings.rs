@@ -108,4 +108,10 @@ impl Tx<'_> {
         let sql = "SELECT count(*) FROM users WHERE standing = 'superadmin' AND disabled = 0";
         Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
     }
+
+    /// Whether somebody who may do all can sign in.
+    pub(crate) fn has_superadmin_with_password(self) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM users WHERE standing = 'superadmin' AND disabled = 0 AND password_hash IS NOT NULL)";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
+    }
 }
