@@ -11,6 +11,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("clusterducks-appliance", &["host", "model"]),
     ("clusterducks-agent", &["host", "model"]),
     ("panel", &["model"]),
+    ("clusterducks-panel", &["model", "panel"]),
     ("qemu-tests", &[]),
 ];
 

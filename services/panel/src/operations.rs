@@ -23,8 +23,7 @@ use std::{
 pub use addresses::first_free;
 pub use bulk::DevicePatch;
 pub use check::Kind;
-pub use fleet::Preview;
-pub(crate) use fleet::PublishedOf;
+pub use fleet::{Preview, PublishedOf};
 pub use import::{COLUMNS, Import, ImportLine, Outcome};
 pub use join::{JoinError, Refusal};
 pub use search::Hit;

@@ -17,7 +17,7 @@ use crate::{
 const MOST_SHOWN: u64 = 1 << 53;
 
 /// What became of the document of one server.
-pub(crate) type PublishedOf = (Id<Server>, Result<Published, Error>);
+pub type PublishedOf = (Id<Server>, Result<Published, Error>);
 
 /// What a change would bring to one server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,7 +40,7 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed.
-    pub(crate) fn publish(&self) -> Result<Vec<PublishedOf>, Error> {
+    pub fn publish(&self) -> Result<Vec<PublishedOf>, Error> {
         let stale = self.store.read(|tx| tx.stale_servers())?;
         let now_ms = (self.clock)();
         let one = |id| (id, self.store.write(|tx| Ok(publish(tx, id, now_ms)?)));
@@ -52,7 +52,7 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed; the server shows a document by a number that no panel gives, and nothing of it is kept.
-    pub(crate) fn observe(&self, server: Id<Server>, status: &Status) -> Result<(), Error> {
+    pub fn observe(&self, server: Id<Server>, status: &Status) -> Result<(), Error> {
         let generation = status.generation;
         let stale = self.store.write(|tx| {
             // The next document goes above the number that is kept, and must fit the database.

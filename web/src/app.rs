@@ -1,0 +1,229 @@
+//! What all requests share: the operations, the keys of the box, the throttles, and the one door through which what blocks is
+//! called. It knows no page.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use model::code::ShortCode;
+use panel::{
+    ca::Ca,
+    codes::short_code,
+    noun::{Id, User, UserName},
+    operations::{self, Panel},
+    password::Passwords,
+    secret::{BoxKey, SecretString},
+    store::Digest,
+    throttle::{Rate, SignIns, Throttle, Wait},
+};
+use tokio::sync::{Semaphore, watch};
+
+use crate::problem::Problem;
+
+/// Hashing takes 19 MiB each: two at once fit on a Pi, and a flood of sign-ins waits for its turn.
+const HASHES_AT_ONCE: usize = 2;
+
+/// The one-time code of the first start has 40 bits: five tries at once and then one in ten seconds, for everybody together.
+const FIRST_START: Rate = Rate { burst: 5, every: Duration::from_secs(10) };
+
+/// How long somebody may take between password and one-time password.
+const SECOND_FACTOR: Duration = Duration::from_secs(300);
+const MOST_PENDING: usize = 1000;
+
+/// The state of the console.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    panel: Panel,
+    box_key: BoxKey,
+    ca: RwLock<Arc<Ca>>,
+    passwords: Passwords,
+    hashing: Semaphore,
+    sign_ins: Mutex<SignIns>,
+    settled: AtomicBool,
+    first_start: ShortCode,
+    first_tries: Mutex<Throttle<()>>,
+    pending: Mutex<HashMap<[u8; 32], Pending>>,
+    changes: watch::Sender<u64>,
+}
+
+/// Somebody whose password was right, and whose one-time password is still to come.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// Who.
+    pub user: Id<User>,
+    /// Their name.
+    pub name: UserName,
+    until: Instant,
+}
+
+impl App {
+    /// Puts the state together, and gives the code that the first admin proves themselves with.
+    ///
+    /// # Errors
+    /// The memory for a hash can't be had.
+    pub fn new(
+        panel: Panel,
+        box_key: BoxKey,
+        ca: Ca,
+    ) -> Result<(Self, SecretString), panel::password::Error> {
+        let code = short_code();
+        let text = code.text();
+        let inner = Inner {
+            panel,
+            box_key,
+            ca: RwLock::new(Arc::new(ca)),
+            passwords: Passwords::new()?,
+            hashing: Semaphore::new(HASHES_AT_ONCE),
+            sign_ins: Mutex::default(),
+            settled: AtomicBool::new(false),
+            first_start: code,
+            first_tries: Mutex::new(Throttle::new(FIRST_START, 1)),
+            pending: Mutex::default(),
+            changes: watch::Sender::new(0),
+        };
+        Ok((Self(Arc::new(inner)), text))
+    }
+
+    /// Runs operations where blocking is allowed; the only way from a page to the store.
+    ///
+    /// # Errors
+    /// The operations' own.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Panel) -> Result<T, operations::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let inner = Arc::clone(&self.0);
+        let answer = tokio::task::spawn_blocking(move || ask(&inner.panel)).await;
+        answer.map_err(Problem::broken)?.map_err(Problem::from)
+    }
+
+    /// As [`App::ask`], for operations that change something: who watches is told.
+    ///
+    /// # Errors
+    /// The operations' own.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Panel) -> Result<T, operations::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let done = self.ask(change).await?;
+        self.changed();
+        Ok(done)
+    }
+
+    /// Whether nobody can sign in yet. Once somebody could, it stays so.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn is_new(&self) -> Result<bool, Problem> {
+        if self.0.settled.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let is_new = self.ask(Panel::is_new).await?;
+        self.0.settled.store(!is_new, Ordering::Relaxed);
+        Ok(is_new)
+    }
+
+    /// Hashes or compares a password, a few at once.
+    ///
+    /// # Errors
+    /// The hashing's own.
+    pub async fn hash<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Passwords) -> Result<T, panel::password::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _turn = self.0.hashing.acquire().await.map_err(Problem::broken)?;
+        let inner = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || work(&inner.passwords)).await;
+        done.map_err(Problem::broken)?.map_err(|error| match error {
+            panel::password::Error::TooLong => {
+                Problem::field("password", panel::password::Error::TooLong)
+            }
+            other => Problem::broken(other),
+        })
+    }
+
+    /// Tells those who watch that something is different now; the link to the fleet calls it too.
+    pub fn changed(&self) {
+        self.0.changes.send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    /// Rises whenever something changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// The operations, for other doors than pages; they block.
+    pub fn panel(&self) -> &Panel {
+        &self.0.panel
+    }
+
+    /// The key file of the box.
+    pub fn box_key(&self) -> &BoxKey {
+        &self.0.box_key
+    }
+
+    /// The authorities.
+    pub fn ca(&self) -> Arc<Ca> {
+        Arc::clone(&self.0.ca.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts a sign-in before anything of it is looked at.
+    ///
+    /// # Errors
+    /// The account or the address has to wait.
+    pub fn attempt(&self, name: &str, from: IpAddr) -> Result<(), Wait> {
+        lock(&self.0.sign_ins).attempt(name, from, Instant::now())
+    }
+
+    /// A sign-in succeeded with all its factors.
+    pub fn succeeded(&self, name: &str) {
+        lock(&self.0.sign_ins).succeeded(name);
+    }
+
+    /// Whether this is the code of the first start.
+    ///
+    /// # Errors
+    /// There were too many tries.
+    pub fn is_first_start_code(&self, typed: &str) -> Result<bool, Wait> {
+        lock(&self.0.first_tries).attempt(&(), Instant::now())?;
+        Ok(ShortCode::parse(typed).is_ok_and(|code| code.is(&self.0.first_start)))
+    }
+
+    /// Keeps somebody whose one-time password is still to come. When too many wait, the eldest begins anew.
+    pub fn keep_pending(&self, ticket: Digest, user: Id<User>, name: UserName) {
+        let mut pending = lock(&self.0.pending);
+        let now = Instant::now();
+        pending.retain(|_, waiting| waiting.until > now);
+        if pending.len() >= MOST_PENDING
+            && let Some(eldest) =
+                pending.iter().min_by_key(|(_, waiting)| waiting.until).map(|(key, _)| *key)
+        {
+            pending.remove(&eldest);
+        }
+        pending.insert(ticket.0, Pending { user, name, until: now + SECOND_FACTOR });
+    }
+
+    /// Who waits with this ticket.
+    pub fn pending(&self, ticket: Digest) -> Option<Pending> {
+        let found = lock(&self.0.pending).get(&ticket.0).cloned();
+        found.filter(|waiting| waiting.until > Instant::now())
+    }
+
+    /// They came in, or gave up.
+    pub fn forget_pending(&self, ticket: Digest) {
+        lock(&self.0.pending).remove(&ticket.0);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,296 @@
+//! The authorities as they lie in the data folder, each with its key sealed under the key file of the box, and the console's own
+//! certificate. What they sign, and for whom, is [`panel::ca`]'s business.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use panel::{
+    ca::{self, Algorithm, Authority, Ca, Certificate, Host, Key, Kind, Role, Subject},
+    secret::{self, BoxKey, ExposeSecret as _, Purpose, SecretSlice},
+};
+use rustls::{ServerConfig, pki_types::CertificateDer};
+use serde::{Deserialize, Serialize};
+
+use crate::folder::{self, Folder};
+
+const BOX_KEY: &str = "box.key";
+const WEB: &str = "web";
+
+/// Why the authorities can't be opened, or the console has no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read or written.
+    #[error("the data folder can't be used")]
+    Folder(#[from] folder::Error),
+    /// A secret can't be opened.
+    #[error("{what} can't be opened")]
+    Sealed {
+        /// Whose.
+        what: &'static str,
+        /// Why.
+        source: secret::Error,
+    },
+    /// A file is not what was written.
+    #[error("{what} is damaged")]
+    Damaged {
+        /// Whose.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// An authority can't be made, or can't sign.
+    #[error("the certificate authority failed")]
+    Ca(#[from] ca::Error),
+    /// The certificate can't be served.
+    #[error("the console's certificate can't be used")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A certificate, or a chain of them, and its key.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    chain: Vec<String>,
+    key: String,
+    #[serde(default)]
+    hosts: Vec<String>,
+}
+
+/// The key file of the box, made at the first start.
+///
+/// # Errors
+/// It can't be read or made.
+pub fn box_key(folder: &Folder) -> Result<BoxKey, Error> {
+    if let Some(bytes) = folder.read(BOX_KEY)? {
+        return BoxKey::parse(&bytes).map_err(sealed(BOX_KEY));
+    }
+    let key = BoxKey::generate();
+    folder.write(BOX_KEY, key.reveal())?;
+    Ok(key)
+}
+
+fn sealed(what: &'static str) -> impl FnOnce(secret::Error) -> Error {
+    move |source| Error::Sealed { what, source }
+}
+
+/// Opens the authorities, and makes those that are missing. The issuing one vouches for `hosts` beside the names of the fleet.
+///
+/// # Errors
+/// One can't be opened or made.
+pub fn open(
+    folder: &Folder,
+    box_key: &BoxKey,
+    hosts: &[Host],
+    now: SystemTime,
+) -> Result<Ca, Error> {
+    let root = authority(folder, box_key, "root", Role::Root, || Authority::root(now))?;
+    let issuing =
+        authority(folder, box_key, "issuing", Role::Issuing, || root.issuing(hosts, now))?;
+    let boot = authority(folder, box_key, "boot", Role::Boot, || Authority::boot(now))?;
+    Ok(Ca::new(root.certificate().clone(), issuing, boot)?)
+}
+
+fn authority(
+    folder: &Folder,
+    box_key: &BoxKey,
+    name: &'static str,
+    role: Role,
+    make: impl FnOnce() -> Result<Authority, ca::Error>,
+) -> Result<Authority, Error> {
+    if let Some(kept) = unseal(folder, box_key, Purpose::AuthorityKey, name)? {
+        let (mut chain, key) = kept.parts(name)?;
+        let der = chain.pop().ok_or(ca::Error::Certificate)?;
+        return Ok(Authority::open(role, der.to_vec(), key)?);
+    }
+    let made = make()?;
+    let chain = [made.certificate().der().clone()];
+    seal(folder, box_key, Purpose::AuthorityKey, name, &Kept::new(&chain, made.pkcs8(), &[]))?;
+    tracing::info!(authority = name, fingerprint = %made.certificate().fingerprint(), "authority made");
+    Ok(made)
+}
+
+impl Kept {
+    fn new(chain: &[CertificateDer<'_>], key: &SecretSlice<u8>, hosts: &[Host]) -> Self {
+        Self {
+            chain: chain.iter().map(hex::encode).collect(),
+            key: hex::encode(key.expose_secret()),
+            hosts: names(hosts),
+        }
+    }
+
+    fn parts(self, what: &'static str) -> Result<(Vec<CertificateDer<'static>>, Key), Error> {
+        let bytes = |text: &String| {
+            hex::decode(text)
+                .map_err(|error| Error::Damaged { what, source: serde::de::Error::custom(error) })
+        };
+        let chain = self.chain.iter().map(|text| bytes(text).map(CertificateDer::from));
+        let chain = chain.collect::<Result<_, _>>()?;
+        Ok((chain, Key::parse(bytes(&self.key)?.into())?))
+    }
+}
+
+fn names(hosts: &[Host]) -> Vec<String> {
+    hosts.iter().map(|host| host.to_str().into_owned()).collect()
+}
+
+fn unseal(
+    folder: &Folder,
+    box_key: &BoxKey,
+    purpose: Purpose,
+    name: &'static str,
+) -> Result<Option<Kept>, Error> {
+    let Some(bytes) = folder.read(&format!("{name}.sealed"))? else { return Ok(None) };
+    let opened = box_key.open(purpose, name, &bytes).map_err(sealed(name))?;
+    let kept = serde_json::from_slice(opened.expose_secret());
+    kept.map(Some).map_err(|source| Error::Damaged { what: name, source })
+}
+
+fn seal(
+    folder: &Folder,
+    box_key: &BoxKey,
+    purpose: Purpose,
+    name: &'static str,
+    kept: &Kept,
+) -> Result<(), Error> {
+    let json = SecretSlice::from(
+        serde_json::to_vec(kept).map_err(|source| Error::Damaged { what: name, source })?,
+    );
+    let bytes = box_key.seal(purpose, name, json.expose_secret());
+    Ok(folder.write(&format!("{name}.sealed"), &bytes)?)
+}
+
+/// What the console serves HTTPS with, and until when.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// For rustls.
+    pub config: Arc<ServerConfig>,
+    /// When it ends.
+    pub not_after: SystemTime,
+    /// For whom it is.
+    pub hosts: Vec<Host>,
+}
+
+impl Served {
+    /// Whether another one is to be made now.
+    pub fn due(&self, hosts: &[Host], now: SystemTime) -> bool {
+        Kind::Panel.renewal_due(self.not_after, now) || self.hosts != hosts
+    }
+}
+
+/// The console's certificate: the kept one while it holds and names these hosts, else a new one.
+///
+/// # Errors
+/// It can't be issued: a name that the issuing authority may not vouch for.
+pub fn serve(
+    folder: &Folder,
+    box_key: &BoxKey,
+    ca: &Ca,
+    hosts: Vec<Host>,
+    now: SystemTime,
+) -> Result<Served, Error> {
+    if let Some(kept) = unseal(folder, box_key, Purpose::CertificateKey, WEB)?
+        && kept.hosts == names(&hosts)
+    {
+        let served = served(kept, hosts.clone())?;
+        if !served.due(&hosts, now) {
+            return Ok(served);
+        }
+    }
+    let key = Key::generate(Algorithm::EcdsaP256)?;
+    let issued = ca.issue(&Subject::Panel(hosts.clone()), &key.public(), now)?;
+    let kept = Kept::new(&issued.chain(), key.pkcs8(), &hosts);
+    seal(folder, box_key, Purpose::CertificateKey, WEB, &kept)?;
+    tracing::info!(hosts = ?names(&hosts), "the console has a new certificate");
+    served(kept, hosts)
+}
+
+fn served(kept: Kept, hosts: Vec<Host>) -> Result<Served, Error> {
+    let (chain, key) = kept.parts(WEB)?;
+    let first = chain.first().ok_or(ca::Error::Certificate)?;
+    let not_after = Certificate::parse(first.to_vec())?.validity().not_after;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key.rustls())?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Served { config: Arc::new(config), not_after, hosts })
+}
+
+/// The names and addresses that this box is reached by: what it is told, its host name (also by mDNS), and its addresses.
+pub fn hosts(told: &[Host]) -> Vec<Host> {
+    let own = rustix::system::uname();
+    let own = own.nodename().to_str().unwrap_or_default().to_ascii_lowercase();
+    let short = own.split('.').next().unwrap_or_default();
+    let local = format!("{short}.local");
+    let mut hosts: Vec<Host> = told.to_vec();
+    hosts.extend(Host::try_from(local).ok());
+    let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = addresses.filter_map(|found| {
+        let address = found.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    // A link-local address of IPv6 means nothing without its zone, which no certificate has.
+    let fine = |address: &IpAddr| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    };
+    hosts.extend(addresses.filter(fine).map(Host::from));
+    let mut seen = std::collections::BTreeSet::new();
+    hosts.retain(|host| seen.insert(host.to_str().into_owned()));
+    hosts
+}
+
+/// How often it is looked whether the certificate is to be renewed, or the box has another address.
+pub const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str) -> Host {
+        Host::try_from(name.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn what_was_made_at_the_first_start_is_there_at_the_next() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let now = SystemTime::now();
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let key = box_key(&folder).unwrap();
+            let ca = open(&folder, &key, &[], now).unwrap();
+            let served = serve(&folder, &key, &ca, vec![host("192.168.7.1")], now).unwrap();
+            seen.push((
+                ca.root().fingerprint(),
+                ca.issuing().certificate().serial(),
+                served.not_after,
+            ));
+        }
+        assert_eq!(seen[0], seen[1]);
+        let key = box_key(&folder).unwrap();
+        let ca = open(&folder, &key, &[], now).unwrap();
+        let served = serve(&folder, &key, &ca, vec![host("192.168.7.1")], now).unwrap();
+        assert!(
+            served.due(&[host("192.168.7.2")], now),
+            "another address needs another certificate"
+        );
+        assert!(served.due(&served.hosts, served.not_after));
+        assert!(!served.due(&served.hosts, now));
+    }
+
+    #[test]
+    fn another_boxs_key_opens_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let now = SystemTime::now();
+        open(&folder, &box_key(&folder).unwrap(), &[], now).unwrap();
+        let refused = open(&folder, &BoxKey::generate(), &[], now);
+        let other = secret::Error::OtherKey;
+        assert!(matches!(refused, Err(Error::Sealed { source, .. }) if source == other));
+    }
+}

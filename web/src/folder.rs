@@ -1,0 +1,91 @@
+//! The panel's data folder: where its database and its few files lie, and how a file is written so that a power cut leaves the
+//! old one or the new one. It knows no content.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// A folder that nobody else may read.
+#[derive(Debug, Clone)]
+pub struct Folder(PathBuf);
+
+/// Why a file of the data folder can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {} {}", .verb, .path.display())]
+pub struct Error {
+    verb: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Folder {
+    /// Opens the folder, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| Error { verb: "make", path: path.to_owned(), source })?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Where a file of this name lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A file's content; nothing when there is no such file.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error { verb: "read", path, source }),
+        }
+    }
+
+    /// Writes a file whole, readable by its owner alone.
+    ///
+    /// # Errors
+    /// It can't be written; then the one before is still there.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path(name);
+        self.replace(&path, bytes).map_err(|source| Error { verb: "write", path, source })
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let next = path.with_extension("new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&next, path)?;
+        // The rename is on the disk when its folder is (fsync(2)).
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_file_is_written_whole_and_for_its_owner_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&place.path().join("data")).unwrap();
+        assert_eq!(folder.read("box.key").unwrap(), None);
+        folder.write("box.key", b"one").unwrap();
+        folder.write("box.key", b"two").unwrap();
+        assert_eq!(folder.read("box.key").unwrap().as_deref(), Some(&b"two"[..]));
+        let mode = fs::metadata(folder.path("box.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(place.path().join("data")).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,23 @@
+//! The console of the panel: pages over the operations of [`panel`], and nothing that is decided here.
+//!
+//! A tour: [`run`] is the service's life, [`serve`] its connections, [`routes`] the one table of what is answered. A request passes
+//! [`guard`], which finds out who asks and takes changes from our own pages alone; then a page of [`pages`] reads the form
+//! ([`fields`], and [`shapes`] for each noun), calls one operation through [`app`], and draws a template into the [`frame`] of
+//! whoever asked. What goes wrong is a [`problem`].
+
+pub mod admin;
+pub mod app;
+mod assets;
+pub mod authorities;
+pub mod fields;
+pub mod folder;
+mod format;
+pub mod frame;
+pub mod guard;
+pub mod pages;
+pub mod problem;
+mod redirect;
+pub mod routes;
+pub mod run;
+pub mod serve;
+pub mod shapes;

@@ -1,0 +1,79 @@
+//! `clusterducks-panel`: the console of the fleet, and what an admin does on the box itself.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+use clusterducks_panel::{admin, run};
+use panel::{ca::Host, noun::UserName};
+use tracing_subscriber::EnvFilter;
+
+/// The control plane of diskless fleets.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The folder with the panel's state.
+    #[arg(long, default_value = "/data/panel", global = true)]
+    data: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the console.
+    Serve {
+        /// Where HTTPS is served.
+        #[arg(long, default_value = "[::]:443")]
+        listen: SocketAddr,
+        /// Where HTTP leads to HTTPS.
+        #[arg(long)]
+        http_listen: Option<SocketAddr>,
+        /// A name or an address that the panel is reached by, beside those of the box; may be said more than once.
+        #[arg(long = "host", value_parser = parse_host)]
+        hosts: Vec<Host>,
+    },
+    /// What an admin does on the box itself.
+    #[command(subcommand)]
+    Admin(Admin),
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Gives a user a new password, prints it, and takes their one-time passwords away.
+    ResetPassword {
+        /// What they sign in with.
+        name: UserName,
+    },
+}
+
+fn parse_host(text: &str) -> Result<Host, String> {
+    Host::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let (listen, http_listen, hosts) = match arguments.command {
+        Command::Serve { listen, http_listen, hosts } => (listen, http_listen, hosts),
+        Command::Admin(Admin::ResetPassword { name }) => {
+            let password = admin::reset_password(&arguments.data, &name)?;
+            println!("{password}");
+            return Ok(());
+        }
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(run::serve(run::Options {
+        data: arguments.data,
+        listen,
+        http_listen,
+        hosts,
+    }));
+    runtime.shutdown_background();
+    ended
+}

@@ -1,0 +1,223 @@
+//! The servers of a network, and one server: what it shows of itself, what it was told, what failed.
+
+use askama::Template;
+use axum::{
+    extract::{Path, State as Shared},
+    response::Response,
+};
+use model::{
+    observed::{DiskContents, Job},
+    wire::{Certificate, Status},
+};
+use panel::{
+    access::Verb,
+    noun::{Id, Noun, Server, Stored},
+    operations::Error,
+    store::{Document, Health, JoinCode},
+};
+
+use super::{
+    form::Site,
+    list::{Asked, Rows, rows},
+};
+use crate::{
+    app::App,
+    format,
+    frame::{Frame, Seat, page_or_part},
+    problem::Problem,
+    shapes::word,
+};
+
+/// A server shows itself every few seconds; one that was silent for longer is away.
+const SILENT_MS: u64 = 90_000;
+
+/// How a server is, in one word and one colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It never showed itself.
+    New,
+    /// It was silent for long.
+    Silent,
+    /// Something failed.
+    Failing,
+    /// It is on its way to what it shall be.
+    Applying,
+    /// It is as it shall be.
+    Ready,
+}
+
+impl State {
+    /// Of what is kept.
+    pub fn of(health: &Health, now_ms: u64) -> Self {
+        match health.seen_ms {
+            None => Self::New,
+            Some(seen) if now_ms.saturating_sub(seen) > SILENT_MS => Self::Silent,
+            Some(_) if health.failures > 0 || health.unsound_pools > 0 => Self::Failing,
+            Some(_) if health.applied < health.generation => Self::Applying,
+            Some(_) => Self::Ready,
+        }
+    }
+
+    /// The word, by which the style sheet has the colour too.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Silent => "silent",
+            Self::Failing => "failing",
+            Self::Applying => "applying",
+            Self::Ready => "ready",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    server: Stored<Server>,
+    role: String,
+    health: Option<Health>,
+    state: State,
+}
+
+#[derive(Debug, Template)]
+#[template(path = "servers.html", blocks = ["list"])]
+struct Servers {
+    frame: Frame,
+    site: Site,
+    list: Rows<Server>,
+    servers: Vec<Row>,
+    codes: Vec<JoinCode>,
+    now_ms: u64,
+    may_change: bool,
+}
+
+/// The servers of a network, and the codes by which more may join.
+///
+/// # Errors
+/// There is no such network that the actor may see.
+pub async fn servers(
+    Shared(app): Shared<App>,
+    frame: Frame,
+    seat: Seat,
+    Path(id): Path<i64>,
+    asked: Asked,
+) -> Result<Response, Problem> {
+    let (actor, id) = (seat.actor, Id::new(id));
+    let may_change = frame.may_in(Verb::Create, Noun::Server, id);
+    let found = app.ask(move |panel| {
+        let site = Site::of(panel, actor, id)?;
+        let list = rows::<Server>(panel, actor, &asked, Some(id))?;
+        let codes = if may_change { panel.join_codes(actor, id)? } else { Vec::new() };
+        Ok((site, list, codes, panel.health(actor, Some(id))?))
+    });
+    let (site, list, codes, health) = found.await?;
+    let now_ms = format::ms(std::time::SystemTime::now());
+    let row = |server: &Stored<Server>| {
+        let health = health.iter().find(|health| health.server == server.id).cloned();
+        let state = health.as_ref().map_or(State::New, |health| State::of(health, now_ms));
+        Row { server: server.clone(), role: word(&server.value.role), health, state }
+    };
+    let servers = list.rows.iter().map(row).collect();
+    let whole = Servers { frame, site, list, servers, codes, now_ms, may_change };
+    page_or_part(&whole.frame, &whole, &whole.as_list())
+}
+
+#[derive(Debug, Template)]
+#[template(path = "server.html", blocks = ["live"])]
+struct ServerPage {
+    frame: Frame,
+    site: Site,
+    server: Stored<Server>,
+    role: String,
+    state: State,
+    document: Option<Document>,
+    status: Option<Status>,
+    may_change: bool,
+    may_add: bool,
+}
+
+impl ServerPage {
+    /// Initiators and where they are logged in.
+    fn sessions(&self) -> Vec<(String, String)> {
+        let sessions = self.status.iter().flat_map(|status| &status.sessions);
+        let each = sessions.flat_map(|(target, initiators)| {
+            initiators
+                .iter()
+                .map(move |initiator| (short(initiator.as_str()), short(target.as_str())))
+        });
+        each.take(200).collect()
+    }
+}
+
+/// An IQN of ours without its prefix.
+fn short(iqn: &str) -> String {
+    iqn.strip_prefix(model::name::IQN_PREFIX).unwrap_or(iqn).to_owned()
+}
+
+/// How much of a pool is used, in percent.
+pub(crate) fn used(pool: &model::observed::Pool) -> u64 {
+    let used = pool.size_bytes.saturating_sub(pool.free_bytes);
+    used.saturating_mul(100).checked_div(pool.size_bytes).unwrap_or(0)
+}
+
+/// A server's page.
+///
+/// # Errors
+/// There is none that the actor may see.
+pub async fn show(
+    Shared(app): Shared<App>,
+    frame: Frame,
+    seat: Seat,
+    Path(id): Path<i64>,
+) -> Result<Response, Problem> {
+    let actor = seat.actor;
+    let found = app.ask(move |panel| {
+        let server = panel.get::<Server>(actor, Id::new(id))?;
+        let missing = Error::NotFound { noun: Noun::Server };
+        let site = Site::at(panel, actor, server.place)?.ok_or(missing)?;
+        let document = panel.document(actor, server.id)?;
+        let health = panel.health(actor, Some(site.network.id))?;
+        let health = health.into_iter().find(|health| health.server == server.id);
+        Ok((site, server, document, health))
+    });
+    let (site, server, document, health) = found.await?;
+    let now_ms = format::ms(std::time::SystemTime::now());
+    let state = health.as_ref().map_or(State::New, |health| State::of(health, now_ms));
+    let may_change = frame.may(Verb::Change, Noun::Server, server.place);
+    let role = word(&server.value.role);
+    let status = document.as_ref().and_then(|document| document.status.clone());
+    let may_add = frame.may(Verb::Create, Noun::Device, server.place);
+    let whole =
+        ServerPage { frame, site, server, role, state, document, status, may_change, may_add };
+    page_or_part(&whole.frame, &whole, &whole.as_live())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_told_by_what_matters_most() {
+        let health = |seen_ms, failures, applied| Health {
+            server: Id::new(1),
+            name: "agent-1".to_owned(),
+            network: Id::new(1),
+            generation: 5,
+            applied,
+            seen_ms,
+            failures,
+            waiting: 0,
+            unsound_pools: 0,
+            sessions: 0,
+        };
+        let state = |health: Health| State::of(&health, 1_000_000);
+        assert_eq!(state(health(None, 0, 0)), State::New);
+        assert_eq!(state(health(Some(1_000_000 - SILENT_MS - 1), 1, 5)), State::Silent);
+        assert_eq!(state(health(Some(999_000), 1, 5)), State::Failing);
+        assert_eq!(
+            state(Health { unsound_pools: 1, ..health(Some(999_000), 0, 5) }),
+            State::Failing
+        );
+        assert_eq!(state(health(Some(999_000), 0, 4)), State::Applying);
+        assert_eq!(state(health(Some(2_000_000), 0, 5)), State::Ready, "a clock that was set back");
+    }
+}

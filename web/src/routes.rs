@@ -1,0 +1,190 @@
+//! The one table of what is answered: method, path, and whether somebody has to be signed in. What they may do is decided by the
+//! operations, never here.
+
+use axum::{
+    Router,
+    http::Method,
+    middleware::{from_fn, from_fn_with_state},
+    routing::{MethodRouter, get, post},
+};
+use panel::noun::{
+    Device, Group, Menu, Network, Organization, Server, Subnet, Tunnel, User, Vdisk, Volume,
+};
+
+use crate::{
+    app::App,
+    assets, guard,
+    pages::{
+        account, audit, certificates, dashboard, device, first_start, jobs, join, live, network,
+        people, record, remove, search, server, sign_in, theme,
+    },
+    problem::Problem,
+    shapes::Shape,
+};
+
+/// Who is let through to a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Anybody.
+    Open,
+    /// Whoever is signed in.
+    SignedIn,
+}
+
+/// A line of the table.
+#[derive(Debug)]
+pub struct Route {
+    /// How it is asked for.
+    pub method: Method,
+    /// Where.
+    pub path: String,
+    /// By whom.
+    pub door: Door,
+    answer: MethodRouter<App>,
+}
+
+/// The table.
+pub fn table() -> Vec<Route> {
+    let mut table = open();
+    table.extend(own());
+    table.extend(networks());
+    table.extend(
+        [
+            records_elsewhere::<Organization>(),
+            records_elsewhere::<User>(),
+            records_elsewhere::<Network>(),
+            records_elsewhere::<Tunnel>(),
+            records_in_networks::<Subnet>(),
+            records_in_networks::<Server>(),
+            records_in_networks::<Volume>(),
+            records_in_networks::<Group>(),
+            records_in_networks::<Vdisk>(),
+            records_in_networks::<Menu>(),
+            records_in_networks::<Device>(),
+        ]
+        .into_iter()
+        .flatten(),
+    );
+    table
+}
+
+fn shown(path: &str, answer: MethodRouter<App>) -> Route {
+    Route { method: Method::GET, path: path.to_owned(), door: Door::SignedIn, answer }
+}
+
+fn done(path: &str, answer: MethodRouter<App>) -> Route {
+    Route { method: Method::POST, path: path.to_owned(), door: Door::SignedIn, answer }
+}
+
+/// What somebody needs who is not signed in.
+fn open() -> Vec<Route> {
+    let routes = vec![
+        shown("/static/{file}", get(assets::serve)),
+        shown("/first-start", get(first_start::show)),
+        done("/first-start", post(first_start::enter)),
+        shown("/sign-in", get(sign_in::show)),
+        done("/sign-in", post(sign_in::enter)),
+        shown("/sign-in/code", get(sign_in::show_code)),
+        done("/sign-in/code", post(sign_in::enter_code)),
+        done("/theme", post(theme::choose)),
+        shown("/certificates/root.pem", get(certificates::root_pem)),
+        shown("/certificates/root.crt", get(certificates::root_der)),
+    ];
+    routes.into_iter().map(|route| Route { door: Door::Open, ..route }).collect()
+}
+
+/// What is nobody's record.
+fn own() -> Vec<Route> {
+    vec![
+        shown("/", get(dashboard::show)),
+        shown("/events", get(live::events)),
+        shown("/search", get(search::find)),
+        shown("/jobs", get(jobs::list)),
+        done("/jobs/{id}/cancel", post(jobs::cancel)),
+        shown("/audit", get(audit::list)),
+        shown("/certificates", get(certificates::show)),
+        done("/sign-out", post(sign_in::leave)),
+        shown("/account", get(account::show)),
+        done("/account/password", post(account::change_password)),
+        shown("/account/totp", get(account::show_totp)),
+        done("/account/totp", post(account::set_totp)),
+        done("/account/totp/remove", post(account::drop_totp)),
+        done("/account/sessions/end", post(account::end_session)),
+        done("/account/tokens", post(account::make_token)),
+        done("/account/tokens/{id}/revoke", post(account::revoke_token)),
+        shown("/organizations", get(people::organizations)),
+        shown("/users", get(people::users)),
+        shown("/tunnels", get(people::tunnels)),
+        shown("/networks", get(network::networks)),
+    ]
+}
+
+/// One network's tabs, and what is done from them.
+fn networks() -> Vec<Route> {
+    vec![
+        shown("/networks/{network}", get(network::network)),
+        shown("/networks/{network}/devices", get(network::devices)),
+        done("/networks/{network}/devices/bulk", post(device::bulk)),
+        shown("/networks/{network}/devices/import", get(device::show_import)),
+        done("/networks/{network}/devices/import", post(device::import)),
+        shown("/networks/{network}/devices.csv", get(device::export)),
+        shown("/networks/{network}/free-address", get(device::offer_address)),
+        shown("/networks/{network}/tree", get(network::tree)),
+        shown("/networks/{network}/vdisks", get(network::vdisks)),
+        shown("/networks/{network}/servers", get(server::servers)),
+        shown("/networks/{network}/servers/join", get(join::show)),
+        done("/networks/{network}/servers/join", post(join::make)),
+        done("/networks/{network}/servers/join/{code}/revoke", post(join::revoke)),
+        shown("/networks/{network}/menus", get(network::menus)),
+        shown("/networks/{network}/settings", get(network::settings)),
+        shown("/servers/{id}", get(server::show)),
+        shown("/devices/{id}", get(device::show)),
+    ]
+}
+
+fn records<T: Shape>() -> Vec<Route> {
+    let one = format!("/{}/{{id}}", T::PLURAL);
+    let form = if T::HAS_PAGE { format!("{one}/edit") } else { one.clone() };
+    let delete = format!("{one}/delete");
+    vec![
+        shown(&form, get(record::show::<T>)),
+        done(&form, post(record::change::<T>)),
+        shown(&delete, get(remove::show::<T>)),
+        done(&delete, post(remove::remove::<T>)),
+    ]
+}
+
+fn records_in_networks<T: Shape>() -> Vec<Route> {
+    let new = format!("/networks/{{network}}/{}/new", T::PLURAL);
+    let mut routes = records::<T>();
+    routes.push(shown(&new, get(record::new_in::<T>)));
+    routes.push(done(&new, post(record::create_in::<T>)));
+    routes
+}
+
+fn records_elsewhere<T: Shape>() -> Vec<Route> {
+    let new = format!("/{}/new", T::PLURAL);
+    let mut routes = records::<T>();
+    routes.push(shown(&new, get(record::new_at::<T>)));
+    routes.push(done(&new, post(record::create_at::<T>)));
+    routes
+}
+
+/// The console. What is no page (a box that joins, the JSON API) is merged beside it, and does not pass its guard.
+pub fn router(app: App) -> Router {
+    let console = table().into_iter().fold(Router::new(), |router, route| {
+        let answer = match route.door {
+            Door::Open => route.answer,
+            Door::SignedIn => route.answer.route_layer(from_fn(guard::signed_in)),
+        };
+        router.route(&route.path, answer)
+    });
+    console
+        .fallback(|| async { Problem::NotFound })
+        .method_not_allowed_fallback(|| async { Problem::NotFound })
+        .layer(from_fn(guard::changes))
+        .layer(from_fn_with_state(app.clone(), guard::problems))
+        .layer(from_fn_with_state(app.clone(), guard::seat))
+        .layer(from_fn(guard::headers))
+        .with_state(app)
+}

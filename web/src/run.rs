@@ -1,0 +1,184 @@
+//! The service's life: it opens what is kept, listens, renews its certificate, and ends in good order.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::Context as _;
+use panel::{
+    ca::Host,
+    operations::{Clock, Panel},
+    secret::{ExposeSecret as _, SecretString},
+    store::Store,
+};
+use rustls::ServerConfig;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    app::App,
+    authorities::{self, Served},
+    folder::Folder,
+    format, redirect, routes,
+    serve::{Limits, Server},
+};
+
+/// How the service is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder with the panel's state.
+    pub data: PathBuf,
+    /// Where HTTPS is served.
+    pub listen: SocketAddr,
+    /// Where HTTP leads to HTTPS.
+    pub http_listen: Option<SocketAddr>,
+    /// Names and addresses beside those of the box.
+    pub hosts: Vec<Host>,
+}
+
+/// The clock of the box.
+pub fn clock() -> Clock {
+    Arc::new(|| format::ms(SystemTime::now()))
+}
+
+/// What was opened at the start.
+#[derive(Debug)]
+pub struct Opened {
+    /// The state of the console.
+    pub app: App,
+    /// The code of the first start.
+    pub code: SecretString,
+    folder: Folder,
+    served: Served,
+}
+
+/// Opens what is kept, and makes what is missing.
+///
+/// # Errors
+/// The database, the key file or an authority can't be opened.
+pub fn open(data: &Path, hosts: &[Host]) -> anyhow::Result<Opened> {
+    let folder = Folder::open(data)?;
+    let now = SystemTime::now();
+    let box_key = authorities::box_key(&folder)?;
+    let names = authorities::hosts(hosts);
+    let ca = authorities::open(&folder, &box_key, &names, now)?;
+    let served = authorities::serve(&folder, &box_key, &ca, names, now)?;
+    let store = Store::open(&folder.path("panel.db"))?;
+    let (app, code) = App::new(Panel::new(store, clock()), box_key, ca)?;
+    Ok(Opened { app, code, folder, served })
+}
+
+impl Opened {
+    /// What HTTPS is served with now.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.served.config)
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What is kept can't be opened, or an address can't be listened on.
+pub async fn serve(options: Options) -> anyhow::Result<()> {
+    let Options { data, listen, http_listen, hosts } = options;
+    let told = hosts.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&data, &told)).await??;
+    announce(&opened).await;
+    let listener = bind(listen).await?;
+    let port = listener.local_addr()?.port();
+    let plain = match http_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let (offer, offered) = watch::channel(opened.config());
+    let Opened { app, folder, served, .. } = opened;
+    let (stop, stopped) = watch::channel(());
+    let renewal = tokio::spawn(renew(app.clone(), folder, served, hosts, offer));
+    let limits = Limits::default();
+    let secure = Server { limits, tls: Some(offered) };
+    let mut ended = stopped.clone();
+    let secure = tokio::spawn(secure.serve(listener, routes::router(app), async move {
+        let _end = ended.changed().await;
+    }));
+    let plain = plain.map(|listener| {
+        let (server, mut ended) = (Server { limits, tls: None }, stopped);
+        tokio::spawn(server.serve(listener, redirect::router(port), async move {
+            let _end = ended.changed().await;
+        }))
+    });
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "can't tell systemd that we are ready");
+    }
+    tracing::info!(%listen, "the console is served");
+    end_asked().await?;
+    tracing::info!("ending");
+    drop(stop);
+    renewal.abort();
+    secure.await?;
+    if let Some(plain) = plain {
+        plain.await?;
+    }
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
+}
+
+async fn end_asked() -> std::io::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _signal = term.recv() => {}
+        _signal = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// The first admin proves with the code that they can read the box's log.
+async fn announce(opened: &Opened) {
+    let root = opened.app.ca().root().fingerprint().with_colons();
+    tracing::info!(root, "the certificate authority's root has this fingerprint (SHA-256)");
+    if opened.app.is_new().await.unwrap_or(false) {
+        let code = opened.code.expose_secret();
+        tracing::info!(code, "nobody has signed up yet: open the console and type this code");
+    }
+}
+
+/// Renews the certificate before it ends, and when the box has other addresses.
+async fn renew(
+    app: App,
+    folder: Folder,
+    mut served: Served,
+    told: Vec<Host>,
+    offer: watch::Sender<Arc<ServerConfig>>,
+) {
+    loop {
+        tokio::time::sleep(authorities::LOOK_EVERY).await;
+        let now = SystemTime::now();
+        let hosts = authorities::hosts(&told);
+        if !served.due(&hosts, now) {
+            continue;
+        }
+        let (shared, folder) = (app.clone(), folder.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            authorities::serve(&folder, shared.box_key(), &shared.ca(), hosts, now)
+        });
+        match made.await {
+            Ok(Ok(next)) => {
+                offer.send_replace(Arc::clone(&next.config));
+                served = next;
+            }
+            Ok(Err(error)) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::error!(error, "the console's certificate can't be renewed");
+            }
+            Err(error) => tracing::error!(%error, "the renewal died"),
+        }
+    }
+}

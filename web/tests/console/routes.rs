@@ -1,0 +1,140 @@
+//! Every route with every role.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::http::{Method, StatusCode};
+use clusterducks_panel::routes::table;
+use panel::{
+    noun::{Device, Id, Network, Organization, Place, User},
+    operations::{Actor, Kind},
+    password::Passwords,
+    secret::ExposeSecret as _,
+    store::ListQuery,
+};
+use serde_json::json;
+
+use crate::{
+    answers::{ANSWERS, WALKERS},
+    rig::{Browser, ROOT, Rig, School, device, school},
+};
+
+fn letter(status: StatusCode) -> char {
+    match status.as_u16() {
+        200 => 'o',
+        303 => 's',
+        403 => 'f',
+        404 => 'n',
+        422 => 'i',
+        _ => '?',
+    }
+}
+
+fn first<T: Kind>(rig: &Rig) -> String {
+    rig.panel().list::<T>(ROOT, &ListQuery::default()).unwrap().rows[0].id.to_string()
+}
+
+/// The path with the numbers of the school's own records.
+fn filled(rig: &Rig, school: &School, job: i64, path: &str) -> String {
+    use panel::noun::{Group, Menu, Server, Subnet, Tunnel, Vdisk, Volume};
+    let id = match path.split('/').nth(1).unwrap() {
+        "organizations" => school.organization.to_string(),
+        "users" => {
+            let query = ListQuery { search: Some("vera".into()), ..ListQuery::default() };
+            rig.panel().list::<User>(ROOT, &query).unwrap().rows[0].id.to_string()
+        }
+        "networks" => school.network.to_string(),
+        "subnets" => first::<Subnet>(rig),
+        "tunnels" => first::<Tunnel>(rig),
+        "servers" => first::<Server>(rig),
+        "volumes" => first::<Volume>(rig),
+        "groups" => first::<Group>(rig),
+        "vdisks" => first::<Vdisk>(rig),
+        "menus" => first::<Menu>(rig),
+        "devices" => first::<Device>(rig),
+        "jobs" => job.to_string(),
+        _ => "999".to_owned(),
+    };
+    let path = path.replace("{id}", &id).replace("{network}", &school.network.to_string());
+    path.replace("{code}", "999").replace("{file}", "nothing.css")
+}
+
+async fn status(browser: &mut Browser, method: &Method, path: &str) -> StatusCode {
+    let body = format!("csrf={}", browser.csrf);
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("sec-fetch-site", "same-origin"),
+        ("connection", "close"),
+    ];
+    let request = browser.request(method.clone(), path, &headers, body);
+    // The body is not waited for: one of them never ends.
+    browser.connect().await.send_request(request).await.unwrap().status()
+}
+
+#[tokio::test]
+async fn every_route_answers_every_role_as_was_decided() {
+    let rig = Rig::new().await;
+    let school = school(&rig, "School");
+    rig.make::<Device>(school.at(), device(10));
+    rig.make::<panel::noun::Tunnel>(
+        Place::Panel,
+        json!({ "name": "relay", "host": "relay.example", "port": 22 }),
+    );
+    let elsewhere =
+        Place::Organization(rig.make::<Organization>(Place::Panel, json!({ "name": "Elsewhere" })));
+    rig.make::<Network>(elsewhere, json!({ "name": "north" }));
+    let home = school.home();
+    let mut people = BTreeMap::from([
+        ("nemo", rig.user(home, "nemo", "member", None)),
+        ("vera", rig.user(home, "vera", "member", Some("viewer"))),
+        ("tina", rig.user(home, "tina", "member", Some("technician"))),
+        ("anna", rig.user(home, "anna", "member", Some("admin"))),
+        ("olga", rig.user(home, "olga", "organization-admin", None)),
+        ("eve", rig.user(elsewhere, "eve", "member", Some("admin"))),
+    ]);
+    let hash = Passwords::new().unwrap().hash(&"nobody knows it".into()).unwrap();
+    let root = json!({ "name": "root", "full_name": "Root", "standing": "superadmin" });
+    let root =
+        rig.panel().make_first(&crate::rig::value(root), hash.expose_secret()).unwrap().unwrap();
+    people.insert("root", root.id);
+    let job = rig.panel().begin_job(ROOT, Some(school.network), None, "test").unwrap().id;
+
+    let mut got = Vec::new();
+    for route in table() {
+        let path = filled(&rig, &school, job, &route.path);
+        let mut row = String::new();
+        for walker in WALKERS {
+            let mut browser = match people.get(walker) {
+                Some(user) => rig.seat(*user).await,
+                None => rig.browser(),
+            };
+            row.push(letter(status(&mut browser, &route.method, &path).await));
+        }
+        got.push((format!("{} {}", route.method, route.path), row));
+    }
+    let decided: BTreeMap<&str, &str> = ANSWERS.iter().copied().collect();
+    let differ: Vec<_> = got
+        .iter()
+        .filter(|(route, row)| decided.get(route.as_str()) != Some(&row.as_str()))
+        .map(|(route, row)| format!("    ({route:?}, {row:?}),"))
+        .collect();
+    assert!(differ.is_empty(), "as {WALKERS:?}:\n{}", differ.join("\n"));
+    let known: BTreeSet<&str> = got.iter().map(|(route, _)| route.as_str()).collect();
+    let gone: Vec<_> = decided.keys().filter(|route| !known.contains(**route)).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+    nothing_was_done(&rig, people["root"]);
+}
+
+/// An empty form that was let in changes nothing.
+fn nothing_was_done(rig: &Rig, root: Id<User>) {
+    let organizations = rig.panel().list::<Organization>(ROOT, &ListQuery::default()).unwrap();
+    assert_eq!(organizations.rows.len(), 2);
+    assert!(rig.panel().standings(Actor::User(root)).unwrap().is_superadmin());
+}
+
+#[test]
+fn no_route_stands_twice() {
+    let mut seen = BTreeSet::new();
+    for route in table() {
+        assert!(seen.insert((route.method.to_string(), route.path.clone())), "{}", route.path);
+    }
+}
