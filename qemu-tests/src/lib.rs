@@ -5,6 +5,7 @@
 //! process is killed.
 
 mod accel;
+mod appliance;
 mod background;
 mod console;
 mod image;
@@ -19,6 +20,7 @@ mod wait;
 mod workspace;
 
 pub use accel::{Accel, TINY_GUEST_UP, accelerator};
+pub use appliance::{ZFS_TAINTS, started_clean};
 pub use console::{Console, Output};
 pub use image::{Image, find_image, target_folder};
 pub use lan::{Lan, mac_of};
