@@ -34,7 +34,7 @@ e2e: test-images ## behaviours of the booted images, in QEMU
 	images/prepare e2e
 	images/run-tests --package qemu-tests --tests
 
-image: ## APPLIANCE=agent BASE=debian [DEBUG=1]: a flashable disk image
+image: ## APPLIANCE=agent|panel BASE=debian [DEBUG=1]: a flashable disk image
 	images/prepare image
 	images/build $(APPLIANCE) $(BASE) $(DEBUG)
 
@@ -50,6 +50,8 @@ test-images: guest-image tiny-guest
 	images/prepare image
 	images/build agent debian 0
 	images/build agent debian 1
+	images/build panel debian 0
+	images/build panel debian 1
 
 demo: test-images ## boots an agent and a device from it, step by step (ONCE=1: exit when it is up)
 	images/prepare e2e

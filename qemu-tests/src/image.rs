@@ -11,6 +11,10 @@ pub enum Image {
     AgentDebug,
     /// The agent appliance as it is released: no way in.
     Agent,
+    /// The panel appliance with a debug shell.
+    PanelDebug,
+    /// The panel appliance as it is released.
+    Panel,
     /// The root file system that diskless Linux devices share, with a debug shell.
     GuestDebian,
     /// That image's kernel, as a file of its own.
@@ -31,6 +35,10 @@ impl Image {
                 ("agent-debian-debug.img", "make image APPLIANCE=agent BASE=debian DEBUG=1")
             }
             Self::Agent => ("agent-debian.img", "make image APPLIANCE=agent BASE=debian"),
+            Self::PanelDebug => {
+                ("panel-debian-debug.img", "make image APPLIANCE=panel BASE=debian DEBUG=1")
+            }
+            Self::Panel => ("panel-debian.img", "make image APPLIANCE=panel BASE=debian"),
             Self::GuestDebian => ("guest-debian.qcow2", "make guest-image"),
             Self::GuestKernel => ("guest-debian.vmlinuz", "make guest-image"),
             Self::GuestInitrd => ("guest-debian.initrd", "make guest-image"),

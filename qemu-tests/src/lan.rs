@@ -18,6 +18,10 @@ const SNAP_BYTES: u32 = 640;
 /// The agent's card.
 const AGENT_MAC: &str = "52:54:00:cd:00:01";
 const AGENT_MEMORY_MIB: u32 = 2048;
+/// The panel's card.
+const PANEL_MAC: &str = "52:54:00:cd:00:02";
+/// A small Raspberry Pi's.
+const PANEL_MEMORY_MIB: u32 = 512;
 const DEVICE_MEMORY_MIB: u32 = 1024;
 const GIB: u64 = 1 << 30;
 
@@ -93,12 +97,7 @@ impl Lan {
 
     /// The agent appliance as it was flashed, with this disk for its pool.
     pub fn agent_with(&self, image: Image, pool: DiskSpec) -> Result<Builder> {
-        let flashed = DiskSpec::Overlay {
-            base: find_image(image)?,
-            format: "raw".into(),
-            size_bytes: Some(8 * GIB),
-            serial: "system".into(),
-        };
+        let flashed = flashed(image)?;
         let nic = NicSpec { mac: AGENT_MAC.into(), model: NicModel::Virtio, boot: false };
         self.machine("agent")
             .cpus(2)
@@ -106,6 +105,18 @@ impl Lan {
             .disk(flashed)
             .disk(pool)
             .nic(&self.switch, nic)
+    }
+
+    /// The panel appliance as it was flashed.
+    pub fn panel(&self, image: Image) -> Result<Builder> {
+        self.panel_on(flashed(image)?)
+    }
+
+    /// The panel appliance whose disk this is.
+    pub fn panel_on(&self, system: DiskSpec) -> Result<Builder> {
+        let nic = NicSpec { mac: PANEL_MAC.into(), model: NicModel::Virtio, boot: false };
+        let panel = self.machine("panel").cpus(2).memory_mib(PANEL_MEMORY_MIB);
+        panel.disk(system).nic(&self.switch, nic)
     }
 
     /// A machine that goes on from `state`, with all its cards on this LAN.
@@ -147,6 +158,16 @@ impl Lan {
         agent.debug().set_clock().await?;
         Ok(agent)
     }
+}
+
+/// An appliance's disk, larger than its image.
+fn flashed(image: Image) -> Result<DiskSpec> {
+    Ok(DiskSpec::Overlay {
+        base: find_image(image)?,
+        format: "raw".into(),
+        size_bytes: Some(8 * GIB),
+        serial: "system".into(),
+    })
 }
 
 /// The card of the device with the last address byte `number`.

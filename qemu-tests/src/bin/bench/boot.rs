@@ -18,9 +18,9 @@ pub(crate) const AGENT: Section = Section {
 };
 
 pub(crate) const IMAGE: Section = Section {
-    names: &["image_agent_mib"],
+    names: &["image_agent_mib", "image_panel_mib"],
     limit: || Duration::from_secs(300),
-    measure: |figures| Box::pin(image(figures)),
+    measure: |figures| Box::pin(images(figures)),
 };
 
 const ROUNDS: u32 = 3;
@@ -118,13 +118,21 @@ async fn resident(figures: &mut Figures) -> Result<()> {
     site.lan.passed()
 }
 
-/// The release image as it would be downloaded, compressed as `make image` tells.
-async fn image(figures: &mut Figures) -> Result<()> {
-    let image = find_image(Image::Agent)?.display().to_string();
+async fn images(figures: &mut Figures) -> Result<()> {
+    for (name, image) in [("image_agent_mib", Image::Agent), ("image_panel_mib", Image::Panel)] {
+        if figures.wants(name) {
+            figures.report(name, compressed_mib(image).await?, "MiB");
+        }
+    }
+    Ok(())
+}
+
+/// A release image as it would be downloaded, compressed as `make image` tells.
+async fn compressed_mib(image: Image) -> Result<f64> {
+    let image = find_image(image)?.display().to_string();
     let pipe = "zstd -q -3 -T0 -c \"$1\" | wc -c";
     let counted =
         tokio::task::spawn_blocking(move || run_tool("sh", &["-c", pipe, "sh", &image])).await??;
     let bytes: f64 = counted.trim().parse().with_context(|| counted.clone())?;
-    figures.report("image_agent_mib", bytes / MIB, "MiB");
-    Ok(())
+    Ok(bytes / MIB)
 }
