@@ -1,4 +1,5 @@
-//! Owns how long the harness waits: one poll loop and one multiplier for slow runners. No test sleeps by itself.
+//! Owns how long tests wait for what a guest shows: one poll loop and one multiplier for slow runners. What has to be seen within
+//! milliseconds, the harness asks of QEMU where it is needed.
 
 use crate::accel::{Accel, accelerator};
 use anyhow::{Result, bail};

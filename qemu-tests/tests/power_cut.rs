@@ -1,4 +1,5 @@
-//! The agent's power is cut at random moments: what it acknowledged is there afterwards, and it finishes what it began.
+//! The agent's power is cut once while it makes its pool, and then at random moments: what it acknowledged is there afterwards, and
+//! it finishes what it began.
 
 use anyhow::Result;
 use qemu_tests::{Site, answers, converged, secs};
