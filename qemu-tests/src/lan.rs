@@ -215,11 +215,14 @@ fn remove_states_of(name: &str, states: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Changes whenever an image or the emulator does.
+/// What a state holds of the devices has to be read by a machine of the same.
+const DEVICES: &str = include_str!("machine/args.rs");
+
+/// Changes whenever an image, the emulator or the devices of a machine do.
 fn identity(images: &[&Path]) -> Result<String> {
     let emulator = crate::process::run_tool("qemu-system-x86_64", &["--version"])?;
     let mut hasher = DefaultHasher::new();
-    (emulator, crate::accel::accelerator()?.args()).hash(&mut hasher);
+    (emulator, crate::accel::accelerator()?.args(), DEVICES).hash(&mut hasher);
     for image in images {
         let metadata =
             fs::metadata(image).with_context(|| format!("cannot look at {}", image.display()))?;

@@ -150,10 +150,11 @@ async fn a_read_only_disk_can_be_plugged_in_while_the_guest_runs() -> Result<()>
     guest.plug_read_only_disk(&find_image(Image::TinyKernel)?, "import").await?;
     let debug = guest.debug();
     wait_until("the guest sees the disk", secs(20), async || {
-        let serial = debug.exec("cat /sys/block/vda/serial").await?.stdout;
-        Ok(serial.starts_with("import").then_some(()))
+        // Page 80h, unit serial number (SPC-4, 7.8.15), has four bytes before it.
+        let serial = debug.exec("tail -c +5 /sys/block/sda/device/vpd_pg80").await?.stdout;
+        Ok((serial == "import").then_some(()))
     })
     .await?;
-    assert_eq!(debug.check("cat /sys/block/vda/ro").await?, "1\n");
+    assert_eq!(debug.check("cat /sys/block/sda/ro").await?, "1\n");
     lan.passed()
 }

@@ -59,7 +59,7 @@ async fn every_test_of_the_kernels_target_passes_on_an_agent() -> Result<()> {
     agent.plug_read_only_disk(&disk, "lio").await?;
     let shell = agent.debug();
     shell.check("systemctl stop clusterducks-agent && modprobe brd rd_nr=3 rd_size=16384").await?;
-    let disk = "/dev/disk/by-id/virtio-lio";
+    let disk = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_lio";
     wait_until("the agent to see the disk", secs(10), async || {
         Ok(shell.exec(&format!("test -e {disk}")).await?.success().then_some(()))
     })

@@ -190,16 +190,12 @@ impl Machine {
 
     /// Plugs a read-only disk into the running machine.
     pub async fn plug_read_only_disk(&mut self, file: &Path, serial: &str) -> Result<()> {
-        if self.hotplugged == args::SPARE_SLOTS {
-            bail!("{} has no slot left", self.name());
-        }
         self.hotplugged += 1;
         let name = format!("hot{}", self.hotplugged);
         let node = json!({"node-name": name, "driver": "raw", "read-only": true,
             "file": {"driver": "file", "filename": file, "read-only": true}});
         self.qmp().execute("blockdev-add", node).await?;
-        let slot = format!("spare{}", self.hotplugged);
-        let device = json!({"driver": "virtio-blk-pci", "id": format!("{name}-disk"), "bus": slot, "drive": name,
+        let device = json!({"driver": "scsi-hd", "id": format!("{name}-disk"), "bus": args::SPARE_BUS, "drive": name,
             "serial": serial});
         self.qmp().execute("device_add", device).await.map(drop)
     }
