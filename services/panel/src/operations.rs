@@ -13,6 +13,7 @@ mod join;
 mod people;
 mod search;
 mod seat;
+mod sights;
 mod work;
 
 use std::{
@@ -34,6 +35,7 @@ pub(crate) use work::{invalid, organization_of};
 use crate::{
     access::{Standing, Standings, Verb},
     desired::Published,
+    fleet::Board,
     noun::{Id, Noun, Place, Stored, User},
     store::{self, Dependent, Entry, EntryQuery, FieldError, ListQuery, Page, Store, Tx},
 };
@@ -144,6 +146,7 @@ pub struct Panel {
     clock: Clock,
     joins: Mutex<join::Tries>,
     changes: watch::Sender<u64>,
+    board: Arc<Board>,
 }
 
 impl fmt::Debug for Panel {
@@ -155,7 +158,8 @@ impl fmt::Debug for Panel {
 impl Panel {
     /// Operations over this store.
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, joins: Mutex::default(), changes: watch::Sender::new(0) }
+        let changes = watch::Sender::new(0);
+        Self { store, clock, joins: Mutex::default(), changes, board: Arc::default() }
     }
 
     /// The store, for backups.

@@ -2,15 +2,18 @@
 //! changes and whenever it comes back, and keeps what it shows. A server that is slow or dead costs nobody else anything: what
 //! pages show of connections lies in memory, and the store is asked by a few at a time.
 
+mod board;
 mod link;
 mod server;
 mod session;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+pub(crate) use board::Board;
 pub use link::{Direct, Link};
 use model::{validate::Fault, wire};
 use serde::Serialize;
+pub use server::chain;
 pub use session::{Error, Identity};
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -28,8 +31,6 @@ use crate::{
 const AT_THE_STORE: usize = 4;
 /// How long until the servers are looked at again when nobody said that something changed: after a failure of the store.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// How many events a slow listener may be late; then it misses some.
-const EVENTS: usize = 1024;
 
 /// How the connection to a server stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -63,6 +64,17 @@ pub enum State {
     Lost,
 }
 
+impl State {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// A document that a server refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
@@ -87,8 +99,7 @@ pub type Connections = BTreeMap<Id<Server>, Connection>;
 /// The link to the fleet, at work until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Fleet {
-    connections: watch::Sender<Connections>,
-    events: broadcast::Sender<Happened>,
+    board: Arc<Board>,
     identity: watch::Sender<Identity>,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
@@ -99,38 +110,37 @@ struct Shared<L> {
     panel: Arc<Panel>,
     link: L,
     identity: watch::Receiver<Identity>,
-    connections: watch::Sender<Connections>,
-    events: broadcast::Sender<Happened>,
+    board: Arc<Board>,
     store: Arc<Semaphore>,
 }
 
 impl Fleet {
     /// Begins to keep the servers of this panel over this link. Runs on the runtime that it is called in.
     pub fn start<L: Link>(panel: Arc<Panel>, link: L, identity: Identity) -> Self {
-        let connections = watch::Sender::new(Connections::new());
-        let (events, _) = broadcast::channel(EVENTS);
+        let board = panel.board();
+        // What a link before this one saw says nothing of what this one will.
+        board.retain(|_| false);
         let identity = watch::Sender::new(identity);
         let shared = Arc::new(Shared {
             panel,
             link,
             identity: identity.subscribe(),
-            connections: connections.clone(),
-            events: events.clone(),
+            board: Arc::clone(&board),
             store: Arc::new(Semaphore::new(AT_THE_STORE)),
         });
         let stop = watch::Sender::new(false);
         let task = tokio::spawn(supervise(shared, stop.subscribe()));
-        Self { connections, events, identity, stop, task: Some(task) }
+        Self { board, identity, stop, task: Some(task) }
     }
 
     /// How the connections stand; wakes when one changes.
     pub fn connections(&self) -> watch::Receiver<Connections> {
-        self.connections.subscribe()
+        self.board.connections()
     }
 
     /// What happens on the servers from now on. After a connection was lost, and at the start, what the agents remember comes first.
     pub fn events(&self) -> broadcast::Receiver<Happened> {
-        self.events.subscribe()
+        self.board.events()
     }
 
     /// Connects with another certificate from now on; connections that stand go on.
@@ -175,7 +185,7 @@ impl<L: Link> Shared<L> {
     }
 
     fn note(&self, server: Id<Server>, change: impl FnOnce(&mut Connection)) {
-        self.connections.send_modify(|all| change(all.entry(server).or_default()));
+        self.board.note(server, change);
     }
 }
 
@@ -218,6 +228,7 @@ async fn supervise<L: Link>(shared: Arc<Shared<L>>, mut stop: watch::Receiver<bo
         }
     }
     tasks.shutdown().await;
+    shared.board.retain(|_| false);
     // Whoever is at the store holds a permit.
     let _all = shared.store.acquire_many(u32::try_from(AT_THE_STORE).unwrap_or(1)).await;
 }
@@ -237,11 +248,7 @@ fn follow<L: Link>(
         }
         stays
     });
-    shared.connections.send_if_modified(|all| {
-        let before = all.len();
-        all.retain(|server, _| there.contains_key(server));
-        all.len() != before
-    });
+    shared.board.retain(|server| there.contains_key(server));
     for (server, peer) in there {
         if let Some(kept) = kept.get(&server) {
             kept.wanted.send_if_modified(|wanted| {

@@ -54,8 +54,8 @@ pub(super) enum Failure {
     Conflict,
 }
 
-/// The causes of an error on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
@@ -300,8 +300,7 @@ async fn listen<L: Link>(
             match event {
                 Ok(event) if (event.time_ms, event.number) > *mark => {
                     *mark = (event.time_ms, event.number);
-                    // Nobody may be listening.
-                    let _heard = shared.events.send(Happened { server: peer.server, event });
+                    shared.board.happened(Happened { server: peer.server, event });
                 }
                 Ok(_) => {}
                 Err(error) if !warned => {

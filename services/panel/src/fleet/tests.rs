@@ -38,8 +38,7 @@ async fn a_server_is_told_what_the_store_has_whoever_put_it_there() {
         panel: Arc::new(rig.panel),
         link: Nowhere,
         identity: watch::Sender::new(identity()).subscribe(),
-        connections: watch::Sender::new(Connections::new()),
-        events: broadcast::channel(1).0,
+        board: Arc::default(),
         store: Arc::new(Semaphore::new(AT_THE_STORE)),
     });
     let (mut kept, mut tasks) = (BTreeMap::new(), JoinSet::new());

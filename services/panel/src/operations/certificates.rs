@@ -5,12 +5,35 @@ use serde_json::json;
 use super::{Actor, Error, Panel};
 use crate::{
     access::Verb,
-    ca::{Reason, Revoked, Role, Serial},
+    ca::{Certificate, Kind, Reason, Revoked, Role, Serial},
     noun::{Id, Noun, Server},
     store::Booked,
 };
 
 impl Panel {
+    /// Puts a certificate of the panel's own on the books, where it may be there already.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn book(&self, kind: Kind, certificate: &Certificate) -> Result<(), Error> {
+        let serial = certificate.serial();
+        if self.store.read(|tx| tx.booked(serial))?.is_some() {
+            return Ok(());
+        }
+        self.store.write(|tx| tx.keep_certificate(kind, None, certificate, self.now_ms()))?;
+        self.announce();
+        Ok(())
+    }
+
+    /// Whether a certificate was taken back.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn is_revoked(&self, serial: Serial) -> Result<bool, Error> {
+        let booked = self.store.read(|tx| tx.booked(serial))?;
+        Ok(booked.is_some_and(|booked| booked.revoked_ms.is_some()))
+    }
+
     /// What a server was given, the newest first.
     ///
     /// # Errors

@@ -81,6 +81,7 @@ impl Panel {
             }
             Ok::<_, Error>(gone)
         })?;
+        self.sight();
         if stale {
             self.announce();
         }

@@ -303,12 +303,15 @@ impl Panel {
         self.store.read(|tx| Ok(tx.peers()?))
     }
 
-    /// Notes where a server was reached; for the link to the fleet.
+    /// Notes where a server was reached; for the link to the fleet, which looks there first from then on.
     ///
     /// # Errors
     /// The store failed.
     pub(crate) fn reached(&self, server: Id<Server>, address: IpAddr) -> Result<(), Error> {
-        self.store.write(|tx| Ok(tx.move_box(server, address)?))
+        if self.store.write(|tx| tx.move_box(server, address))? {
+            self.announce();
+        }
+        Ok(())
     }
 }
 

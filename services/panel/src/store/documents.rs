@@ -89,6 +89,25 @@ impl Tx<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The servers of a scope, in one network or all.
+    pub(crate) fn servers_of(
+        self,
+        scope: &Scope,
+        network: Option<Id<Network>>,
+    ) -> Result<Vec<Id<Server>>, Error> {
+        let (condition, values) = scope_condition(Owner::Network("t.network_id"), scope);
+        let sql = format!(
+            "SELECT t.id FROM servers t
+             WHERE {condition} AND (?{last} IS NULL OR t.network_id = ?{last}) ORDER BY t.id",
+            last = values.len() + 1,
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let values = values.into_iter().chain([network.map(Id::number).into()]);
+        let ids = statement
+            .query_map(rusqlite::params_from_iter(values), |row| row.get(0).map(Id::new))?;
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
     /// Notes that the documents of a network's servers may have changed. Rendering them says whether they have.
     pub(crate) fn mark_stale(self, network: Id<Network>) -> Result<(), Error> {
         self.connection

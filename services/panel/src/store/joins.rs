@@ -255,12 +255,11 @@ impl Tx<'_> {
         }))
     }
 
-    /// Notes where a server was reached.
-    pub(crate) fn move_box(self, server: Id<Server>, address: IpAddr) -> Result<(), Error> {
+    /// Notes where a server was reached; false when that is known.
+    pub(crate) fn move_box(self, server: Id<Server>, address: IpAddr) -> Result<bool, Error> {
         let sql = "UPDATE boxes SET address = ?2 WHERE server_id = ?1 AND address <> ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute((server.number(), address.to_string()))?;
-        Ok(())
+        Ok(statement.execute((server.number(), address.to_string()))? == 1)
     }
 
     /// Every server that joined, with the addresses where it may be: the one that it was reached at last, then the one that it

@@ -1,16 +1,15 @@
 //! A panel, and agents that it is linked to: real processes on simulated machines, over TLS on loopback. Each agent has an
 //! address of its own there, and all have the same port, as in a room.
 
+mod agent;
+
 use std::{
-    fs::File,
-    io::Write as _,
     net::{IpAddr, Ipv4Addr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+pub(crate) use agent::{Agent, free_port};
 use model::{
     code::JoinSecret,
     join::{Answer, Hardware, Joined, Request},
@@ -49,11 +48,6 @@ pub(crate) fn identity(ca: &Ca, subject: &Subject) -> Identity {
     let key = Key::generate(Algorithm::EcdsaP256).unwrap();
     let issued = ca.issue(subject, &key.public(), SystemTime::now()).unwrap();
     Identity::new(ca.root(), &issued, &key).unwrap()
-}
-
-/// Asked from the kernel and given back at once: nobody else is given it soon.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Room {
@@ -119,7 +113,9 @@ impl Room {
 
     /// Starts the agent of a box, with what it was given.
     pub(crate) fn start(&self, given: &Newcomer) -> Agent {
-        Agent::start(self.folder.path().join(format!("box-{}", given.number)), given, self.port)
+        let folder = self.folder.path().join(format!("box-{}", given.number));
+        let api = (Self::address(given.number), self.port).into();
+        Agent::start(folder, &given.joined, &given.key, api)
     }
 
     pub(crate) fn document(&self, server: Id<Server>) -> Document {
@@ -174,97 +170,6 @@ impl Newcomer {
     pub(crate) fn move_to(&mut self, other: &Self) {
         self.number = other.number;
     }
-}
-
-/// An agent's process; it dies with the test.
-pub(crate) struct Agent {
-    folder: PathBuf,
-    child: Child,
-    arguments: Vec<String>,
-}
-
-impl Agent {
-    fn start(folder: PathBuf, given: &Newcomer, port: u16) -> Self {
-        let tls = folder.join("state/tls");
-        std::fs::create_dir_all(&tls).unwrap();
-        let write = |name: &str, content: &str| {
-            File::create(tls.join(name)).unwrap().write_all(content.as_bytes()).unwrap();
-        };
-        write("api.crt", &given.joined.api_chain_pem);
-        write("api.key", &given.key);
-        write("panel-ca.crt", &given.joined.root_pem);
-        let at = |name: &str| folder.join(name).display().to_string();
-        let boot_ports = [free_port(), free_port()];
-        let arguments = [
-            ["--socket".to_owned(), at("agent.sock")],
-            ["--state".to_owned(), at("state")],
-            ["--seed".to_owned(), at("clusterducks.toml")],
-            ["--ipxe".to_owned(), at("tftp")],
-            ["--boot-port".to_owned(), boot_ports[0].to_string()],
-            ["--boot-tls-port".to_owned(), boot_ports[1].to_string()],
-            ["--api".to_owned(), format!("{}:{port}", Room::address(given.number))],
-        ]
-        .concat();
-        let child = Self::spawn(&arguments);
-        Self { folder, child, arguments }
-    }
-
-    fn spawn(arguments: &[String]) -> Child {
-        let program = binary();
-        #[expect(clippy::disallowed_methods, reason = "the test starts and kills an agent")]
-        let spawned = Command::new(&program)
-            .arg("--sim")
-            .args(arguments)
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .spawn();
-        spawned.unwrap_or_else(|error| panic!("{} can't be started: {error}", program.display()))
-    }
-
-    /// Kills it in this instant.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Starts it anew, knowing nothing but who it is.
-    pub(crate) fn restart_blank(&mut self) {
-        let state = self.folder.join("state");
-        for entry in std::fs::read_dir(&state).unwrap() {
-            let path = entry.unwrap().path();
-            if path.ends_with("tls") {
-                continue;
-            }
-            let removed = if path.is_dir() {
-                std::fs::remove_dir_all(&path)
-            } else {
-                std::fs::remove_file(&path)
-            };
-            removed.unwrap();
-        }
-        self.child = Self::spawn(&self.arguments);
-    }
-
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.join("agent.sock")
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
-/// The agent's program, which stands beside the tests: the workspace's build makes it.
-fn binary() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let folder = tests.parent().and_then(Path::parent).unwrap();
-    let program = folder.join("clusterducks-agent");
-    let there = program.is_file();
-    assert!(there, "{} is missing: cargo build --package clusterducks-agent", program.display());
-    program
 }
 
 /// The connection of a server, once it is in this state.
