@@ -42,7 +42,7 @@ pub struct App(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    panel: Panel,
+    panel: Arc<Panel>,
     box_key: BoxKey,
     ca: RwLock<Arc<Ca>>,
     passwords: Passwords,
@@ -78,7 +78,7 @@ impl App {
         let code = short_code();
         let text = code.text();
         let inner = Inner {
-            panel,
+            panel: Arc::new(panel),
             box_key,
             ca: RwLock::new(Arc::new(ca)),
             passwords: Passwords::new()?,
@@ -151,7 +151,7 @@ impl App {
         })
     }
 
-    /// Tells those who watch that something is different now; the link to the fleet calls it too.
+    /// Tells those who watch that something is different now.
     pub fn changed(&self) {
         self.0.changes.send_modify(|number| *number = number.wrapping_add(1));
     }
@@ -164,6 +164,11 @@ impl App {
     /// The operations, for other doors than pages; they block.
     pub fn panel(&self) -> &Panel {
         &self.0.panel
+    }
+
+    /// The operations, for what outlives a request.
+    pub fn shared(&self) -> Arc<Panel> {
+        Arc::clone(&self.0.panel)
     }
 
     /// The key file of the box.

@@ -2,13 +2,16 @@
 //! certificate. What they sign, and for whom, is [`panel::ca`]'s business.
 
 use std::{
+    collections::VecDeque,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use panel::{
-    ca::{self, Algorithm, Authority, Ca, Certificate, Host, Key, Kind, Role, Subject},
+    ca::{self, Algorithm, Authority, Ca, Certificate, Host, Issued, Key, Kind, Role, Subject},
+    fleet::Identity,
+    operations::{self, Panel},
     secret::{self, BoxKey, ExposeSecret as _, Purpose, SecretSlice},
 };
 use rustls::{ServerConfig, pki_types::CertificateDer};
@@ -18,6 +21,7 @@ use crate::folder::{self, Folder};
 
 const BOX_KEY: &str = "box.key";
 const WEB: &str = "web";
+const FLEET: &str = "fleet";
 
 /// Why the authorities can't be opened, or the console has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +48,12 @@ pub enum Error {
     /// An authority can't be made, or can't sign.
     #[error("the certificate authority failed")]
     Ca(#[from] ca::Error),
-    /// The certificate can't be served.
-    #[error("the console's certificate can't be used")]
+    /// The certificate can't be shown to anybody.
+    #[error("the panel's certificate can't be used")]
     Tls(#[from] rustls::Error),
+    /// The books can't be read or written.
+    #[error("the books of certificates can't be used")]
+    Books(#[from] operations::Error),
 }
 
 /// A certificate, or a chain of them, and its key.
@@ -166,8 +173,8 @@ fn seal(
 pub struct Served {
     /// For rustls.
     pub config: Arc<ServerConfig>,
-    /// When it ends.
-    pub not_after: SystemTime,
+    /// The certificate.
+    pub certificate: Certificate,
     /// For whom it is.
     pub hosts: Vec<Host>,
 }
@@ -175,7 +182,7 @@ pub struct Served {
 impl Served {
     /// Whether another one is to be made now.
     pub fn due(&self, hosts: &[Host], now: SystemTime) -> bool {
-        Kind::Panel.renewal_due(self.not_after, now) || self.hosts != hosts
+        Kind::Panel.renewal_due(self.certificate.validity().not_after, now) || self.hosts != hosts
     }
 }
 
@@ -209,14 +216,62 @@ pub fn serve(
 fn served(kept: Kept, hosts: Vec<Host>) -> Result<Served, Error> {
     let (chain, key) = kept.parts(WEB)?;
     let first = chain.first().ok_or(ca::Error::Certificate)?;
-    let not_after = Certificate::parse(first.to_vec())?.validity().not_after;
+    let certificate = Certificate::parse(first.to_vec())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key.rustls())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Served { config: Arc::new(config), not_after, hosts })
+    Ok(Served { config: Arc::new(config), certificate, hosts })
+}
+
+/// What the panel shows its servers' agents.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// For the link.
+    pub identity: Identity,
+    /// The certificate.
+    pub certificate: Certificate,
+}
+
+/// The panel's certificate for agents: the kept one while it holds and was not taken back, else a new one. One that is kept can
+/// be taken back; of those that each start made anew, all but the last would be good and forgotten.
+///
+/// # Errors
+/// It can't be issued, or not be put on the books.
+pub fn client(
+    folder: &Folder,
+    box_key: &BoxKey,
+    ca: &Ca,
+    panel: &Panel,
+    now: SystemTime,
+) -> Result<Client, Error> {
+    if let Some(kept) = unseal(folder, box_key, Purpose::CertificateKey, FLEET)? {
+        let (chain, key) = kept.parts(FLEET)?;
+        let chain = chain.iter().map(|der| Certificate::parse(der.to_vec()));
+        let mut chain: VecDeque<_> = chain.collect::<Result<_, _>>()?;
+        let certificate = chain.pop_front().ok_or(ca::Error::Certificate)?;
+        let due = Kind::Fleet.renewal_due(certificate.validity().not_after, now);
+        panel.book(Kind::Fleet, &certificate)?;
+        if !due && !panel.is_revoked(certificate.serial())? {
+            let issued = Issued { certificate: certificate.clone(), above: chain.into() };
+            return Ok(Client { identity: Identity::new(ca.root(), &issued, &key)?, certificate });
+        }
+    }
+    let key = Key::generate(Algorithm::EcdsaP256)?;
+    let issued = ca.issue(&Subject::Fleet, &key.public(), now)?;
+    let identity = Identity::new(ca.root(), &issued, &key)?;
+    panel.book(Kind::Fleet, &issued.certificate)?;
+    seal(
+        folder,
+        box_key,
+        Purpose::CertificateKey,
+        FLEET,
+        &Kept::new(&issued.chain(), key.pkcs8(), &[]),
+    )?;
+    tracing::info!("the panel has a new certificate for its agents");
+    Ok(Client { identity, certificate: issued.certificate })
 }
 
 /// The names and addresses that this box is reached by: what it is told, its host name (also by mDNS), and its addresses.
@@ -249,6 +304,8 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
+    use panel::store::Store;
+
     use super::*;
 
     fn host(name: &str) -> Host {
@@ -268,7 +325,7 @@ mod tests {
             seen.push((
                 ca.root().fingerprint(),
                 ca.issuing().certificate().serial(),
-                served.not_after,
+                served.certificate.serial(),
             ));
         }
         assert_eq!(seen[0], seen[1]);
@@ -279,8 +336,29 @@ mod tests {
             served.due(&[host("192.168.7.2")], now),
             "another address needs another certificate"
         );
-        assert!(served.due(&served.hosts, served.not_after));
+        assert!(served.due(&served.hosts, served.certificate.validity().not_after));
         assert!(!served.due(&served.hosts, now));
+    }
+
+    #[test]
+    fn the_panel_stays_who_it_is_for_its_agents_and_is_on_the_books() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let now = SystemTime::now();
+        let key = box_key(&folder).unwrap();
+        let ca = open(&folder, &key, &[], now).unwrap();
+        let store = Store::open(&folder.path("panel.db")).unwrap();
+        let panel = Panel::new(store, crate::run::clock());
+        let made = |now| client(&folder, &key, &ca, &panel, now).unwrap().certificate;
+        let first = made(now);
+        assert_eq!(made(now).serial(), first.serial());
+        let next = made(first.validity().not_after);
+        assert_ne!(next.serial(), first.serial(), "it is renewed before it ends");
+        for certificate in [first, next] {
+            assert!(!panel.is_revoked(certificate.serial()).unwrap());
+            let twice = panel.book(Kind::Fleet, &certificate);
+            assert!(twice.is_ok(), "it is on the books already");
+        }
     }
 
     #[test]

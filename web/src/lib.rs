@@ -3,13 +3,16 @@
 //! A tour: [`run`] is the service's life, [`serve`] its connections, [`routes`] the one table of what is answered. A request passes
 //! [`guard`], which finds out who asks and takes changes from our own pages alone; then a page of [`pages`] reads the form
 //! ([`fields`], and [`shapes`] for each noun), calls one operation through [`app`], and draws a template into the [`frame`] of
-//! whoever asked. What goes wrong is a [`problem`].
+//! whoever asked. What goes wrong is a [`problem`]. [`fleet`] runs the link to the servers beside all that, and `boxes` answers
+//! machines that want to join.
 
 pub mod admin;
 pub mod app;
 mod assets;
 pub mod authorities;
+mod boxes;
 pub mod fields;
+pub mod fleet;
 pub mod folder;
 mod format;
 pub mod frame;

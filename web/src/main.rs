@@ -31,6 +31,9 @@ enum Command {
         /// A name or an address that the panel is reached by, beside those of the box; may be said more than once.
         #[arg(long = "host", value_parser = parse_host)]
         hosts: Vec<Host>,
+        /// The port at which agents answer.
+        #[arg(long, default_value_t = model::join::API_PORT)]
+        agents_port: u16,
     },
     /// What an admin does on the box itself.
     #[command(subcommand)]
@@ -52,10 +55,13 @@ fn parse_host(text: &str) -> Result<Host, String> {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (listen, http_listen, hosts) = match arguments.command {
-        Command::Serve { listen, http_listen, hosts } => (listen, http_listen, hosts),
+    let data = arguments.data;
+    let options = match arguments.command {
+        Command::Serve { listen, http_listen, hosts, agents_port } => {
+            run::Options { data, listen, http_listen, hosts, agents_port }
+        }
         Command::Admin(Admin::ResetPassword { name }) => {
-            let password = admin::reset_password(&arguments.data, &name)?;
+            let password = admin::reset_password(&data, &name)?;
             println!("{password}");
             return Ok(());
         }
@@ -68,12 +74,7 @@ fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(run::serve(run::Options {
-        data: arguments.data,
-        listen,
-        http_listen,
-        hosts,
-    }));
+    let ended = runtime.block_on(run::serve(options));
     runtime.shutdown_background();
     ended
 }

@@ -13,7 +13,7 @@ use panel::noun::{
 
 use crate::{
     app::App,
-    assets, guard,
+    assets, boxes, guard,
     pages::{
         account, audit, certificates, dashboard, device, first_start, jobs, join, live, network,
         people, record, remove, search, server, sign_in, theme,
@@ -29,6 +29,8 @@ pub enum Door {
     Open,
     /// Whoever is signed in.
     SignedIn,
+    /// Boxes: there is no page, no cookie and no form, and the request itself says who sent it.
+    Box,
 }
 
 /// A line of the table.
@@ -46,6 +48,7 @@ pub struct Route {
 /// The table.
 pub fn table() -> Vec<Route> {
     let mut table = open();
+    table.push(Route { door: Door::Box, ..done(model::join::PATH, post(boxes::join)) });
     table.extend(own());
     table.extend(networks());
     table.extend(
@@ -170,21 +173,25 @@ fn records_elsewhere<T: Shape>() -> Vec<Route> {
     routes
 }
 
-/// The console. What is no page (a box that joins, the JSON API) is merged beside it, and does not pass its guard.
+/// All of the table. What is no page (a box that joins, the JSON API) stands beside the console, and does not pass its guard.
 pub fn router(app: App) -> Router {
-    let console = table().into_iter().fold(Router::new(), |router, route| {
-        let answer = match route.door {
-            Door::Open => route.answer,
-            Door::SignedIn => route.answer.route_layer(from_fn(guard::signed_in)),
-        };
-        router.route(&route.path, answer)
-    });
+    let (mut console, mut boxes) = (Router::new(), Router::new());
+    for Route { path, door, answer, .. } in table() {
+        match door {
+            Door::Open => console = console.route(&path, answer),
+            Door::SignedIn => {
+                console = console.route(&path, answer.route_layer(from_fn(guard::signed_in)));
+            }
+            Door::Box => boxes = boxes.route(&path, answer),
+        }
+    }
     console
         .fallback(|| async { Problem::NotFound })
         .method_not_allowed_fallback(|| async { Problem::NotFound })
         .layer(from_fn(guard::changes))
         .layer(from_fn_with_state(app.clone(), guard::problems))
         .layer(from_fn_with_state(app.clone(), guard::seat))
+        .merge(boxes)
         .layer(from_fn(guard::headers))
         .with_state(app)
 }

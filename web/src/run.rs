@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use panel::{
-    ca::Host,
+    ca::{Host, Kind},
     operations::{Clock, Panel},
     secret::{ExposeSecret as _, SecretString},
     store::Store,
@@ -23,7 +23,8 @@ use tokio::{
 
 use crate::{
     app::App,
-    authorities::{self, Served},
+    authorities::{self, Client, Served},
+    fleet,
     folder::Folder,
     format, redirect, routes,
     serve::{Limits, Server},
@@ -40,6 +41,8 @@ pub struct Options {
     pub http_listen: Option<SocketAddr>,
     /// Names and addresses beside those of the box.
     pub hosts: Vec<Host>,
+    /// Where agents answer.
+    pub agents_port: u16,
 }
 
 /// The clock of the box.
@@ -54,7 +57,10 @@ pub struct Opened {
     pub app: App,
     /// The code of the first start.
     pub code: SecretString,
-    folder: Folder,
+    /// The data folder.
+    pub folder: Folder,
+    /// What the link to the fleet begins with.
+    pub client: Client,
     served: Served,
 }
 
@@ -68,10 +74,12 @@ pub fn open(data: &Path, hosts: &[Host]) -> anyhow::Result<Opened> {
     let box_key = authorities::box_key(&folder)?;
     let names = authorities::hosts(hosts);
     let ca = authorities::open(&folder, &box_key, &names, now)?;
+    let panel = Panel::new(Store::open(&folder.path("panel.db"))?, clock());
     let served = authorities::serve(&folder, &box_key, &ca, names, now)?;
-    let store = Store::open(&folder.path("panel.db"))?;
-    let (app, code) = App::new(Panel::new(store, clock()), box_key, ca)?;
-    Ok(Opened { app, code, folder, served })
+    panel.book(Kind::Panel, &served.certificate)?;
+    let client = authorities::client(&folder, &box_key, &ca, &panel, now)?;
+    let (app, code) = App::new(panel, box_key, ca)?;
+    Ok(Opened { app, code, folder, client, served })
 }
 
 impl Opened {
@@ -86,7 +94,7 @@ impl Opened {
 /// # Errors
 /// What is kept can't be opened, or an address can't be listened on.
 pub async fn serve(options: Options) -> anyhow::Result<()> {
-    let Options { data, listen, http_listen, hosts } = options;
+    let Options { data, listen, http_listen, hosts, agents_port } = options;
     let told = hosts.clone();
     let opened = tokio::task::spawn_blocking(move || open(&data, &told)).await??;
     announce(&opened).await;
@@ -97,8 +105,11 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         None => None,
     };
     let (offer, offered) = watch::channel(opened.config());
-    let Opened { app, folder, served, .. } = opened;
+    let Opened { app, folder, served, client, .. } = opened;
     let (stop, stopped) = watch::channel(());
+    let (end_link, link_ended) = watch::channel(());
+    let link = fleet::keep(app.clone(), folder.clone(), client, agents_port, link_ended);
+    let link = tokio::spawn(link);
     let renewal = tokio::spawn(renew(app.clone(), folder, served, hosts, offer));
     let limits = Limits::default();
     let secure = Server { limits, tls: Some(offered) };
@@ -124,6 +135,9 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     if let Some(plain) = plain {
         plain.await?;
     }
+    // Last, so that what the last requests saved is still told, or at least kept.
+    drop(end_link);
+    link.await?;
     Ok(())
 }
 
@@ -167,7 +181,9 @@ async fn renew(
         }
         let (shared, folder) = (app.clone(), folder.clone());
         let made = tokio::task::spawn_blocking(move || {
-            authorities::serve(&folder, shared.box_key(), &shared.ca(), hosts, now)
+            let served = authorities::serve(&folder, shared.box_key(), &shared.ca(), hosts, now)?;
+            shared.panel().book(Kind::Panel, &served.certificate)?;
+            Ok::<_, authorities::Error>(served)
         });
         match made.await {
             Ok(Ok(next)) => {

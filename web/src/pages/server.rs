@@ -11,6 +11,7 @@ use model::{
 };
 use panel::{
     access::Verb,
+    fleet::Connection,
     noun::{Id, Noun, Server, Stored},
     operations::Error,
     store::{Document, Health, JoinCode},
@@ -129,6 +130,7 @@ struct ServerPage {
     server: Stored<Server>,
     role: String,
     state: State,
+    connection: Option<Connection>,
     document: Option<Document>,
     status: Option<Status>,
     may_change: bool,
@@ -177,17 +179,28 @@ pub async fn show(
         let document = panel.document(actor, server.id)?;
         let health = panel.health(actor, Some(site.network.id))?;
         let health = health.into_iter().find(|health| health.server == server.id);
-        Ok((site, server, document, health))
+        let connection = panel.connection(actor, server.id)?;
+        Ok((site, server, connection, document, health))
     });
-    let (site, server, document, health) = found.await?;
+    let (site, server, connection, document, health) = found.await?;
     let now_ms = format::ms(std::time::SystemTime::now());
     let state = health.as_ref().map_or(State::New, |health| State::of(health, now_ms));
     let may_change = frame.may(Verb::Change, Noun::Server, server.place);
     let role = word(&server.value.role);
     let status = document.as_ref().and_then(|document| document.status.clone());
     let may_add = frame.may(Verb::Create, Noun::Device, server.place);
-    let whole =
-        ServerPage { frame, site, server, role, state, document, status, may_change, may_add };
+    let whole = ServerPage {
+        frame,
+        site,
+        server,
+        role,
+        state,
+        connection,
+        document,
+        status,
+        may_change,
+        may_add,
+    };
     page_or_part(&whole.frame, &whole, &whole.as_live())
 }
 

@@ -5,8 +5,9 @@
 /// organization; a superadmin; an admin of another organization's network, which is called `north` too.
 pub(crate) const WALKERS: [&str; 8] = ["-", "nemo", "vera", "tina", "anna", "olga", "root", "eve"];
 
-/// `o` 200, `s` 303, `f` 403, `n` 404, `i` 422: a form that was let in and is empty.
+/// `o` 200, `s` 303, `b` 400: no request of a box, `f` 403, `n` 404, `i` 422: a form that was let in and is empty.
 pub(crate) const ANSWERS: &[(&str, &str)] = &[
+    ("POST /join", "bbbbbbbb"),
     ("GET /static/{file}", "nnnnnnnn"),
     ("GET /first-start", "ssssssss"),
     ("POST /first-start", "ssssssss"),

@@ -8,8 +8,12 @@
 )]
 
 mod accounts;
+#[expect(dead_code, reason = "the panel's own tests do more to agents")]
+#[path = "../../../services/panel/tests/room/agent.rs"]
+mod agent;
 mod answers;
 mod first_start;
+mod fleet;
 mod guard;
 mod lists;
 mod live;

@@ -1,10 +1,17 @@
 //! A panel that is served, people who are signed in at it, and what a browser does of its own: cookies and the token of forms.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use clusterducks_panel::{
     app::App,
+    authorities::Client,
+    fleet,
+    folder::Folder,
     guard::new_secret,
     routes, run,
     serve::{Limits, Server},
@@ -22,8 +29,9 @@ use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket},
     sync::watch,
+    task::JoinHandle,
 };
 use tokio_rustls::TlsConnector;
 
@@ -35,8 +43,10 @@ pub(crate) struct Rig {
     pub(crate) code: String,
     pub(crate) address: SocketAddr,
     tls: TlsConnector,
-    _stop: watch::Sender<()>,
-    _folder: TempDir,
+    pub(crate) data: Folder,
+    client: Client,
+    stop: watch::Sender<()>,
+    pub(crate) folder: TempDir,
 }
 
 pub(crate) fn value<T: serde::de::DeserializeOwned>(json: Value) -> T {
@@ -70,7 +80,15 @@ impl Rig {
         }));
         let code = opened.code.expose_secret().to_owned();
         let tls = TlsConnector::from(Arc::new(client));
-        Self { app: opened.app, code, address, tls, _stop: stop, _folder: folder }
+        let (data, client) = (opened.folder, opened.client);
+        Self { app: opened.app, code, address, tls, data, client, stop, folder }
+    }
+
+    /// The link to agents that answer at this port, until this is dropped.
+    pub(crate) fn link(&self, port: u16) -> JoinHandle<()> {
+        let stopped = self.stop.subscribe();
+        let (app, data) = (self.app.clone(), self.data.clone());
+        tokio::spawn(fleet::keep(app, data, self.client.clone(), port, stopped))
     }
 
     pub(crate) fn panel(&self) -> &Panel {
@@ -99,7 +117,13 @@ impl Rig {
 
     /// A browser at which nobody is signed in.
     pub(crate) fn browser(&self) -> Browser {
+        self.browser_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// A client that comes from this address.
+    pub(crate) fn browser_at(&self, from: Ipv4Addr) -> Browser {
         Browser {
+            from,
             address: self.address,
             tls: self.tls.clone(),
             connection: None,
@@ -204,6 +228,7 @@ impl Answer {
 
 /// What somebody sits at.
 pub(crate) struct Browser {
+    from: Ipv4Addr,
     address: SocketAddr,
     tls: TlsConnector,
     connection: Option<SendRequest<Full<Bytes>>>,
@@ -285,7 +310,9 @@ impl Browser {
         {
             return connection;
         }
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((self.from, 0).into()).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
         let name = ServerName::from(self.address.ip());
         let stream = self.tls.connect(name, stream).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();

@@ -22,6 +22,7 @@ fn letter(status: StatusCode) -> char {
     match status.as_u16() {
         200 => 'o',
         303 => 's',
+        400 => 'b',
         403 => 'f',
         404 => 'n',
         422 => 'i',

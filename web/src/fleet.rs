@@ -1,0 +1,64 @@
+//! The link to the fleet as the service runs it: under the panel's certificate for its agents, which it renews before it ends
+//! and when it was taken back, and until the service stops. Whatever the link sees is told to those who watch the console.
+
+use std::time::SystemTime;
+
+use panel::{
+    ca::Kind,
+    fleet::{Direct, Fleet},
+};
+use tokio::sync::watch;
+
+use crate::{
+    app::App,
+    authorities::{self, Client},
+    folder::Folder,
+};
+
+/// Keeps the servers until the service stops. Agents answer at this port.
+pub async fn keep(
+    app: App,
+    folder: Folder,
+    mut client: Client,
+    port: u16,
+    mut stopped: watch::Receiver<()>,
+) {
+    let fleet = Fleet::start(app.shared(), Direct { port }, client.identity.clone());
+    let (mut changes, mut sights) = (app.panel().changes(), app.panel().sights());
+    loop {
+        let look = tokio::select! {
+            // The channel's only message is its end.
+            _end = stopped.changed() => break,
+            changed = changes.changed() => changed.is_ok(),
+            _seen = sights.changed() => false,
+            () = tokio::time::sleep(authorities::LOOK_EVERY) => true,
+        };
+        app.changed();
+        if look && let Some(next) = renewed(&app, &folder, &client).await {
+            fleet.renew(next.identity.clone());
+            client = next;
+        }
+    }
+    fleet.stop().await;
+}
+
+/// Another certificate, where that is due.
+async fn renewed(app: &App, folder: &Folder, client: &Client) -> Option<Client> {
+    let (app, folder, certificate) = (app.clone(), folder.clone(), client.certificate.clone());
+    let made = tokio::task::spawn_blocking(move || -> anyhow::Result<Option<Client>> {
+        let now = SystemTime::now();
+        let due = Kind::Fleet.renewal_due(certificate.validity().not_after, now);
+        if !due && !app.panel().is_revoked(certificate.serial())? {
+            return Ok(None);
+        }
+        let next = authorities::client(&folder, app.box_key(), &app.ca(), app.panel(), now)?;
+        Ok(Some(next))
+    });
+    let error = match made.await {
+        Ok(Ok(made)) => return made,
+        Ok(Err(error)) => error,
+        Err(error) => error.into(),
+    };
+    tracing::error!(error = format!("{error:#}"), "the certificate for agents can't be renewed");
+    None
+}
