@@ -1,5 +1,5 @@
 //! The certificates of the agent's own servers, as they lie in `<state>/tls`: read again when they change, and shown in the
-//! status. It writes none. A bad file leaves the server with the last good one; no file at all closes it.
+//! status, and the word on how the panel comes that lies beside them. It writes none. A bad file leaves the server with the last good one; no file at all closes it.
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +9,14 @@ use std::{
 };
 
 use host::files;
-use model::wire::Certificate;
+use model::{join::Link, wire::Certificate};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::tls::{self, TlsError};
+use crate::{
+    direct::Chosen,
+    tls::{self, TlsError},
+};
 
 /// How often the files are looked at: a renewed certificate may wait that long, and a few small files cost nothing to read.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -66,6 +69,7 @@ pub struct Certificates {
     folder: PathBuf,
     api: Kept,
     boot: Kept,
+    link: Chosen,
     shown: watch::Sender<BTreeMap<String, Certificate>>,
 }
 
@@ -92,6 +96,7 @@ impl Certificates {
             folder: folder.to_owned(),
             api: kept(&API),
             boot: kept(&BOOT),
+            link: Chosen::default(),
             shown: watch::Sender::default(),
         };
         certificates.look();
@@ -106,6 +111,11 @@ impl Certificates {
     /// What the boot service offers.
     pub fn boot(&self) -> Offer {
         self.boot.offer.subscribe()
+    }
+
+    /// How the panel comes.
+    pub fn link(&self) -> watch::Receiver<Option<Link>> {
+        self.link.subscribe()
     }
 
     /// What to tell of them, by the server.
@@ -129,6 +139,7 @@ impl Certificates {
     }
 
     fn look(&mut self) {
+        self.link.look(&self.folder);
         self.api.look(&self.folder);
         self.boot.look(&self.folder);
         let states = [&self.api, &self.boot]

@@ -12,7 +12,7 @@ use std::{
 
 use axum::Router;
 use host::{seam::chain, solicit};
-use model::observed::Link;
+use model::{join, observed::Link};
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::watch,
@@ -26,6 +26,7 @@ use crate::{
         serve::{Limits, Server},
     },
     certificates::Offer,
+    direct,
     owner::{Handle, Status},
 };
 
@@ -33,8 +34,10 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted, at most: as many as the kernel allows (net.core.somaxconn, 4096 since Linux 5.4).
 const BACKLOG: u32 = 4096;
-/// The panel is one client, and comes with few connections.
-const API_CONNECTIONS: usize = 64;
+/// The panel is one client, and comes with few connections. In all, and of one address.
+const API_CONNECTIONS: (usize, usize) = (64, 64);
+/// On the LAN others may knock as well: none of them takes the panel's place.
+const API_CONNECTIONS_OF_LAN: (usize, usize) = (256, 8);
 
 /// The ports of the boot service.
 #[derive(Debug, Clone, Copy)]
@@ -45,40 +48,89 @@ pub struct Ports {
     pub https: u16,
 }
 
-/// Answers the panel while there are certificates.
-pub async fn keep_api(
-    router: Router,
-    address: SocketAddr,
-    mut offer: Offer,
-    connections: Connections,
-) {
-    let connections_per_client = API_CONNECTIONS;
-    let limits =
-        Limits { connections: API_CONNECTIONS, connections_per_client, ..Limits::default() };
-    while offer.wait_for(Option::is_some).await.is_ok() {
-        let listener = match TcpListener::bind(address).await {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::warn!(%address, %error, "the API can't listen");
-                tokio::time::sleep(RETRY).await;
+/// How the API is served to the panel.
+#[derive(Debug)]
+pub struct Door {
+    /// On loopback; on other addresses the port is the same.
+    pub loopback: SocketAddr,
+    /// How the panel comes.
+    pub link: watch::Receiver<Option<join::Link>>,
+    /// The certificates.
+    pub offer: Offer,
+    /// Where connections are counted.
+    pub connections: Connections,
+}
+
+/// Answers the panel while there are certificates: on loopback, and where it comes straight over the LAN, on the server's
+/// management addresses, as they come and go.
+pub async fn keep_api(router: Router, owner: Handle, mut door: Door) {
+    let mut status = owner.status();
+    let mut running: BTreeMap<SocketAddr, Running> = BTreeMap::new();
+    let mut deaf = BTreeMap::new();
+    loop {
+        let wanted = door.wanted(&owner.view(), &status.borrow_and_update());
+        running.retain(|address, running| wanted.contains(address) && !running.task.is_finished());
+        deaf.retain(|address, _| wanted.contains(address) && !running.contains_key(address));
+        for address in wanted {
+            if running.contains_key(&address) {
                 continue;
             }
+            match listen(address) {
+                Ok(listener) => {
+                    tracing::info!(%address, "API listens");
+                    deaf.remove(&address);
+                    running.insert(address, serve(door.server(address), listener, router.clone()));
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    if deaf.insert(address, why.clone()).as_ref() != Some(&why) {
+                        tracing::warn!(%address, %error, "the API can't listen");
+                    }
+                }
+            }
+        }
+        let alive = tokio::select! {
+            changed = status.changed() => changed.is_ok(),
+            changed = door.offer.changed() => changed.is_ok(),
+            changed = door.link.changed() => changed.is_ok(),
+            () = tokio::time::sleep(RETRY), if !deaf.is_empty() => true,
         };
-        tracing::info!(%address, "API listens");
-        let server = Server { limits, tls: Some(offer.clone()), connections: connections.clone() };
-        let mut gone = offer.clone();
-        let shutdown = async move {
-            // A keeper that ended takes the agent with it.
-            let _gone = gone.wait_for(Option::is_none).await;
-        };
-        server.serve(listener, router.clone(), shutdown).await;
-        tracing::info!(%address, "API closed");
+        if !alive {
+            return;
+        }
+    }
+}
+
+impl Door {
+    /// Where to listen now.
+    fn wanted(&mut self, view: &View, status: &Status) -> BTreeSet<SocketAddr> {
+        let mut wanted = BTreeSet::new();
+        if self.offer.borrow_and_update().is_none() {
+            return wanted;
+        }
+        wanted.insert(self.loopback);
+        match *self.link.borrow_and_update() {
+            Some(join::Link::Direct) => {
+                let port = self.loopback.port();
+                let addresses = direct::addresses(view.document(), &status.observed.links);
+                wanted
+                    .extend(addresses.into_iter().map(|address| SocketAddr::from((address, port))));
+            }
+            Some(join::Link::Tunnel) | None => {}
+        }
+        wanted
+    }
+
+    fn server(&self, address: SocketAddr) -> Server {
+        let (connections, connections_per_client) =
+            if address == self.loopback { API_CONNECTIONS } else { API_CONNECTIONS_OF_LAN };
+        let limits = Limits { connections, connections_per_client, ..Limits::default() };
+        Server::new(limits, Some(self.offer.clone()), self.connections.clone())
     }
 }
 
 /// A listener that stands. Dropping `stop` ends it.
 struct Running {
-    endpoint: Endpoint,
     _stop: watch::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -92,23 +144,26 @@ pub async fn keep_boot(
     mut offer: Offer,
 ) {
     let mut status = owner.status();
-    let mut running: BTreeMap<SocketAddrV4, Running> = BTreeMap::new();
+    let mut running: BTreeMap<SocketAddrV4, (Endpoint, Running)> = BTreeMap::new();
     let mut generation = None;
     loop {
         let https = offer.borrow_and_update().is_some().then_some(ports.https);
         let wanted = endpoints(&owner.view(), &status.borrow_and_update(), ports.http, https);
-        running.retain(|address, running| {
-            wanted.get(address) == Some(&running.endpoint) && !running.task.is_finished()
+        running.retain(|address, (endpoint, running)| {
+            wanted.get(address) == Some(endpoint) && !running.task.is_finished()
         });
         for (address, endpoint) in wanted {
             if running.contains_key(&address) {
                 continue;
             }
-            match listen(address) {
+            match listen(address.into()) {
                 Ok(listener) => {
                     tracing::info!(%address, network = %endpoint.network, "boot service listens");
                     let tls = (Some(address.port()) == https).then(|| offer.clone());
-                    running.insert(address, serve(&service, listener, endpoint, tls));
+                    let connections = service.metrics().connections().clone();
+                    let server = Server::new(Limits::default(), tls, connections);
+                    let router = boot::router(Arc::clone(&service), endpoint.clone());
+                    running.insert(address, (endpoint, serve(server, listener, router)));
                 }
                 Err(error) => tracing::warn!(%address, %error, "the boot service can't listen"),
             }
@@ -180,27 +235,21 @@ async fn answer_solicitations(
 
 /// A listener on whose connections nobody is turned away before the service has seen them: a room that is switched on comes within
 /// one second, and a device whose SYN finds the queue full waits for a second before it tries again.
-fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
     // A restarted agent does not wait for the connections of the one before (TIME_WAIT).
     socket.set_reuseaddr(true)?;
-    socket.bind(address.into())?;
+    socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-fn serve(
-    service: &Arc<BootService<Handle>>,
-    listener: TcpListener,
-    endpoint: Endpoint,
-    tls: Option<Offer>,
-) -> Running {
+fn serve(server: Server, listener: TcpListener, router: Router) -> Running {
     let (stop, mut stopped) = watch::channel(());
-    let connections = service.metrics().connections().clone();
-    let server = Server { limits: Limits::default(), tls, connections };
-    let router = boot::router(Arc::clone(service), endpoint.clone());
     let shutdown = async move { while stopped.changed().await.is_ok() {} };
-    let task = tokio::spawn(server.serve(listener, router, shutdown));
-    Running { endpoint, _stop: stop, task }
+    Running { _stop: stop, task: tokio::spawn(server.serve(listener, router, shutdown)) }
 }
 
 fn endpoints(

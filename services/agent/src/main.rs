@@ -33,7 +33,7 @@ struct Arguments {
     /// The port of the boot service where it has a certificate.
     #[arg(long, default_value_t = 443)]
     boot_tls_port: u16,
-    /// Where the API answers the panel, when there are certificates for it in the folder tls of the agent's state.
+    /// Where the API answers the panel on loopback, when there are certificates for it in the folder tls of the agent's state.
     #[arg(long, default_value = "127.0.0.1:8443")]
     api: SocketAddr,
     /// Owns a simulated machine: no privileges, nothing is touched.

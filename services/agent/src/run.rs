@@ -41,7 +41,7 @@ pub struct Paths {
     pub boot_port: u16,
     /// Its port where it has a certificate; 443 on an appliance.
     pub boot_tls_port: u16,
-    /// Where the API answers the panel.
+    /// Where the API answers the panel on loopback; over the LAN it has the same port.
     pub api: SocketAddr,
 }
 
@@ -128,7 +128,13 @@ pub async fn run<H: Host>(
         registry,
     });
     let router = api::router(api);
-    let panel = listen::keep_api(router.clone(), paths.api, certificates.api(), api_connections);
+    let door = listen::Door {
+        loopback: paths.api,
+        link: certificates.link(),
+        offer: certificates.api(),
+        connections: api_connections,
+    };
+    let panel = listen::keep_api(router.clone(), handle.clone(), door);
     let ports = listen::Ports { http: paths.boot_port, https: paths.boot_tls_port };
     let devices =
         listen::keep_boot(Arc::clone(&service), handle.clone(), ports, certificates.boot());

@@ -116,22 +116,54 @@ impl Fleet {
     }
 
     async fn connect(&self, client: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
-        let stream = connect(Ipv4Addr::LOCALHOST, self.agent.ports().api).await;
+        self.connect_at(Ipv4Addr::LOCALHOST, client).await
+    }
+
+    async fn connect_at(
+        &self,
+        address: Ipv4Addr,
+        client: &TlsConnector,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = wait_for(async || self.reach(address).await).await;
         client.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await
+    }
+
+    /// A connection to the port of the API, when it listens there.
+    async fn reach(&self, address: Ipv4Addr) -> Option<TcpStream> {
+        TcpStream::connect((address, self.agent.ports().api)).await.ok()
+    }
+
+    async fn closed(&self, address: Ipv4Addr) {
+        wait_for(async || self.reach(address).await.is_none().then_some(())).await;
     }
 
     /// Asks the API as the panel.
     async fn panel(&self, method: &str, path: &str, body: String) -> (StatusCode, Value) {
+        self.panel_at(Ipv4Addr::LOCALHOST, method, path, body).await
+    }
+
+    async fn panel_at(
+        &self,
+        address: Ipv4Addr,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> (StatusCode, Value) {
         let panel = self.ours.issue("panel");
-        let stream = self.connect(&self.client(Some(&panel), &[&TLS13])).await.unwrap();
+        let client = self.client(Some(&panel), &[&TLS13]);
+        let stream = self.connect_at(address, &client).await.unwrap();
         let (status, body) = ask(stream, method, path, body, None).await;
         (status, serde_json::from_slice(&body).unwrap())
     }
 
     /// A client that is refused: it never gets an answer, and the agent counts it by this reason.
     async fn refused(&self, client: &TlsConnector, reason: &str) {
+        self.refused_at(Ipv4Addr::LOCALHOST, client, reason).await;
+    }
+
+    async fn refused_at(&self, address: Ipv4Addr, client: &TlsConnector, reason: &str) {
         // In TLS 1.3 the client is done before the server has looked at its certificate.
-        if let Ok(mut stream) = self.connect(client).await {
+        if let Ok(mut stream) = self.connect_at(address, client).await {
             let mut answer = Vec::new();
             let _broken = stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: agent\r\n\r\n").await;
             let _broken = stream.read_to_end(&mut answer).await;
@@ -185,6 +217,40 @@ async fn the_panel_itself_is_refused_over_an_older_tls() {
     fleet.refused(&fleet.client(Some(&panel), &[&TLS12]), "protocol").await;
 }
 
+/// Serves devices at .7, and is managed at this address of the same card.
+fn managed_at(generation: u64, management: Ipv4Addr) -> String {
+    let mut document = document(generation);
+    document["networks"][0]["address"] = json!("127.0.0.7/8");
+    let interface = &document["networks"][0]["interface"];
+    document["management"] =
+        json!({ "interface": interface, "address": format!("{management}/8") });
+    document.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_the_lan_the_panel_alone_is_answered_and_at_the_management_address_alone() {
+    let [devices, first, second] = [7, 5, 6].map(|last| Ipv4Addr::new(127, 0, 0, last));
+    let fleet = Fleet::start().await;
+    fleet.panel("PUT", "/v1/desired", managed_at(1, first)).await;
+    fleet.agent.converged(1).await;
+    assert!(fleet.reach(first).await.is_none(), "no direct link was chosen");
+
+    fleet.put("link", "direct\n");
+    let (status, shown) = fleet.panel_at(first, "GET", "/v1/status", String::new()).await;
+    assert_eq!((status, &shown["generation"]), (StatusCode::OK, &json!(1)));
+    fleet.refused_at(first, &fleet.client(None, &[&TLS13]), "no-certificate").await;
+    assert!(fleet.reach(devices).await.is_none(), "devices are served there");
+
+    fleet.panel_at(first, "PUT", "/v1/desired", managed_at(2, second)).await;
+    let (status, _) = fleet.panel_at(second, "GET", "/v1/status", String::new()).await;
+    assert_eq!(status, StatusCode::OK);
+    fleet.closed(first).await;
+
+    fleet.put("link", "tunnel\n");
+    fleet.closed(second).await;
+    assert_eq!(fleet.panel("GET", "/v1/status", String::new()).await.0, StatusCode::OK);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_renewed_while_a_connection_stands() {
     let fleet = Fleet::start().await;
@@ -227,8 +293,7 @@ async fn a_bad_certificate_is_shown_and_the_last_good_one_stays_in_use() {
         std::fs::remove_file(fleet.agent.tls().join(name)).unwrap();
     }
     fleet.state("api", "absent").await;
-    let api = (Ipv4Addr::LOCALHOST, fleet.agent.ports().api);
-    wait_for(async || TcpStream::connect(api).await.is_err().then_some(())).await;
+    fleet.closed(Ipv4Addr::LOCALHOST).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

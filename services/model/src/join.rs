@@ -4,7 +4,7 @@
 //! A box asks with `POST` at [`PATH`]. It is answered with `200` and [`Answer::Joined`], with `202` and [`Answer::Waiting`], or
 //! refused with [`Problem`] as `application/problem+json` (RFC 9457).
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -154,6 +154,8 @@ pub struct Joined {
     pub server: u64,
     /// Its name.
     pub name: ServerName,
+    /// `link`: how the panel reaches it.
+    pub link: Link,
     /// `api.crt`: the chain for the agent's API, leaf first.
     pub api_chain_pem: String,
     /// `panel-ca.crt`: the root that the panel's own certificate chains to.
@@ -163,6 +165,40 @@ pub struct Joined {
     pub boot_chain_pem: Option<String>,
     /// `boot-ca.crt`: the root that devices boot by.
     pub boot_root_pem: String,
+}
+
+/// How the panel reaches a server: its network chose that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Link {
+    /// Straight over the LAN, at the server's management address.
+    Direct,
+    /// Through a tunnel, which ends at the server's loopback.
+    Tunnel,
+}
+
+impl Link {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// Not a way to a server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("neither direct nor tunnel")]
+pub struct LinkError;
+
+impl FromStr for Link {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let links = [Self::Direct, Self::Tunnel];
+        links.into_iter().find(|link| link.as_str() == text).ok_or(LinkError)
+    }
 }
 
 /// Why a request was refused (RFC 9457).

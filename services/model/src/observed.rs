@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     boot::Export,
-    desired::Source,
+    desired::{Interface, Source},
     name::{
         BootId, Dataset, GroupName, Iqn, Mac, Mark, PoolName, ServerName, Sha256, Snapshot,
         VolumeName,
@@ -108,6 +108,16 @@ pub struct Link {
     pub gateway: Option<Ipv4Addr>,
     /// What a DHCP server gave it.
     pub lease: Option<Lease>,
+}
+
+impl Link {
+    /// Whether this is the interface that a document means.
+    pub fn is(&self, interface: &Interface) -> bool {
+        match interface {
+            Interface::Mac(mac) => self.mac == *mac,
+            Interface::Path(path) => self.path.as_ref() == Some(path),
+        }
+    }
 }
 
 /// What a DHCP server gave an interface, beside the address and the gateway.

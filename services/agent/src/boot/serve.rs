@@ -7,12 +7,13 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::Router;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use model::throttle::{Rate, Throttle};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -59,6 +60,8 @@ impl Default for Limits {
 /// The request's head, and what one connection buffers of an answer beside the chunk at hand.
 const BUFFER_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
+/// Clients that were turned away and are logged.
+const LOG: Rate = Rate { burst: 20, every: Duration::from_secs(10) };
 /// After accept(2) failed for want of descriptors or memory, others get the time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -71,9 +74,16 @@ pub struct Server {
     pub tls: Option<Offer>,
     /// Where connections are counted.
     pub connections: Connections,
+    /// What is logged of clients that were turned away.
+    complaints: Complaints,
 }
 
 impl Server {
+    /// A server with these limits: HTTPS where something is offered.
+    pub fn new(limits: Limits, tls: Option<Offer>, connections: Connections) -> Self {
+        Self { limits, tls, connections, complaints: Complaints::default() }
+    }
+
     /// Serves until `shutdown`, then lets requests end within the drain time-out. Returns when no connection is left.
     pub async fn serve(
         self,
@@ -98,7 +108,9 @@ impl Server {
                     let Some((place, stream, peer)) = accepted else { continue };
                     let limit = self.limits.connections_per_client;
                     let Some(client) = clients.enter(peer.ip(), limit) else {
-                        tracing::warn!(from = %peer.ip(), limit, "too many connections of one client, one was closed");
+                        if let Some(untold) = self.complaints.next(Instant::now()) {
+                            tracing::warn!(from = %peer.ip(), limit, untold, "too many connections of one client, one was closed");
+                        }
                         continue;
                     };
                     let held = (place, client, self.connections.held());
@@ -140,7 +152,9 @@ impl Server {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(refusal) => {
                 let reason = self.connections.count_refusal(refusal);
-                tracing::warn!(%peer, reason, error = %refusal, "TLS connection refused");
+                if let Some(untold) = self.complaints.next(Instant::now()) {
+                    tracing::warn!(%peer, reason, untold, error = %refusal, "TLS connection refused");
+                }
             }
             None => tracing::debug!(%peer, %error, "TLS handshake broke"),
         }
@@ -196,6 +210,29 @@ async fn accept(
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
+    }
+}
+
+/// How much is logged of clients that are turned away: they must not fill the log, however often they come. All are counted.
+#[derive(Debug, Clone)]
+struct Complaints(Arc<Mutex<(Throttle<()>, u64)>>);
+
+impl Default for Complaints {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new((Throttle::new(LOG, 1), 0))))
+    }
+}
+
+impl Complaints {
+    /// Whether the next one is logged, and how many before it were not.
+    fn next(&self, now: Instant) -> Option<u64> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (throttle, untold) = &mut *told;
+        if throttle.attempt(&(), now).is_ok() {
+            return Some(std::mem::take(untold));
+        }
+        *untold += 1;
+        None
     }
 }
 
@@ -298,5 +335,19 @@ impl AsyncWrite for Patient {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_again_and_again_is_logged_now_and_then_with_how_often_it_came() {
+        let (complaints, start) = (Complaints::default(), Instant::now());
+        let told: Vec<_> = (0..100).filter_map(|_| complaints.next(start)).collect();
+        assert_eq!(told, [0; 20]);
+        assert_eq!(complaints.next(start + LOG.every), Some(80));
+        assert_eq!(complaints.next(start + LOG.every), None);
     }
 }

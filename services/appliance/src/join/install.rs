@@ -13,7 +13,7 @@ use model::join::Joined;
 
 use super::identity::{Identity, KEY_MODE};
 
-const CERTIFICATE_MODE: u32 = 0o644;
+const PUBLIC_MODE: u32 = 0o644;
 
 /// Why the files are not there.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +51,10 @@ struct Piece {
 fn pieces(identity: &Identity, joined: &Joined) -> Vec<Piece> {
     let key = |name, content| Piece { name, content, mode: KEY_MODE };
     let certificate =
-        |name, content: &String| Piece { name, content: content.clone(), mode: CERTIFICATE_MODE };
+        |name, content: &String| Piece { name, content: content.clone(), mode: PUBLIC_MODE };
     let mut pieces = vec![
         key("api.key", identity.api_key()),
+        Piece { name: "link", content: format!("{}\n", joined.link.as_str()), mode: PUBLIC_MODE },
         certificate("panel-ca.crt", &joined.root_pem),
         certificate("api.crt", &joined.api_chain_pem),
         certificate("boot-ca.crt", &joined.boot_root_pem),
@@ -86,12 +87,15 @@ pub fn install(folder: &Path, identity: &Identity, joined: &Joined) -> Result<Ch
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
+    use model::join::Link;
+
     use super::*;
 
     fn joined(boot: bool) -> Joined {
         Joined {
             server: 7,
             name: "server-01".parse().unwrap(),
+            link: Link::Direct,
             api_chain_pem: "api chain".to_owned(),
             root_pem: "root".to_owned(),
             boot_chain_pem: boot.then(|| "boot chain".to_owned()),
@@ -125,7 +129,15 @@ mod tests {
             assert_eq!(changed, cut < all.len(), "cut after {cut}");
             assert_eq!(
                 names(&tls),
-                ["api.crt", "api.key", "boot-ca.crt", "boot.crt", "boot.key", "panel-ca.crt"]
+                [
+                    "api.crt",
+                    "api.key",
+                    "boot-ca.crt",
+                    "boot.crt",
+                    "boot.key",
+                    "link",
+                    "panel-ca.crt"
+                ]
             );
             assert_eq!(install(&tls, &identity, &joined).unwrap(), Change::Unchanged);
         }
@@ -137,9 +149,10 @@ mod tests {
         let tls = folder.path().join("tls");
         let identity = Identity::open(folder.path()).unwrap();
         install(&tls, &identity, &joined(false)).unwrap();
-        assert_eq!(names(&tls), ["api.crt", "api.key", "boot-ca.crt", "panel-ca.crt"]);
+        assert_eq!(names(&tls), ["api.crt", "api.key", "boot-ca.crt", "link", "panel-ca.crt"]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&tls), mode(&tls.join("api.key"))), (0o700, 0o600));
         assert_eq!(fs::read_to_string(tls.join("api.key")).unwrap(), identity.api_key());
+        assert_eq!(fs::read_to_string(tls.join("link")).unwrap(), "direct\n");
     }
 }

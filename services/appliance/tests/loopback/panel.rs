@@ -12,7 +12,7 @@ use hyper::{Request, Response, body::Bytes, server::conn::http1, service::servic
 use hyper_util::rt::TokioIo;
 use model::{
     code::{Address, Host, JoinCode, JoinKind, JoinSecret},
-    join::Joined,
+    join::{Joined, Link},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
@@ -107,6 +107,7 @@ impl Ca {
         let joined = Joined {
             server: 7,
             name: "server-07".parse().unwrap(),
+            link: Link::Direct,
             api_chain_pem: self.sign(request["certificate_request_pem"].as_str().unwrap()),
             root_pem: self.root_pem.clone(),
             boot_chain_pem: Some(self.sign(request["boot_request_pem"].as_str().unwrap())),

@@ -178,8 +178,5 @@ impl Planner<'_> {
 }
 
 pub(super) fn find<'a>(links: &'a [Link], interface: &Interface) -> Option<&'a Link> {
-    links.iter().find(|link| match interface {
-        Interface::Mac(mac) => link.mac == *mac,
-        Interface::Path(path) => link.path.as_ref() == Some(path),
-    })
+    links.iter().find(|link| link.is(interface))
 }

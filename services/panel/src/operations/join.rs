@@ -12,7 +12,7 @@ use std::{
 };
 
 use model::{
-    join::{Answer, Joined, Problem, Request},
+    join::{Answer, Joined, Link, Problem, Request},
     name::ServerName,
 };
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::{
     access::Verb,
     ca::{self, Ca, Host, Kind, PublicKey, Reason, Subject},
     codes,
-    noun::{Id, Noun, Server, ServerRole, Stored},
+    noun::{Id, Network, Noun, Server, ServerRole, Stored},
     store::{self, Decision, Digest, Join, JoinCode, JoinedBox, Peer, Scope},
     throttle::{Rate, Throttle, Wait, network},
 };
@@ -405,7 +405,8 @@ impl Work<'_> {
         };
         // Whoever stood there before stands there no more.
         self.tx.revoke_server(server.id, Reason::Superseded, self.now_ms)?;
-        let answer = Answer::Joined(Box::new(self.certify(ca, &server, keys)?));
+        let link = self.link(join.network)?;
+        let answer = Answer::Joined(Box::new(self.certify(ca, &server, link, keys)?));
         self.tx.finish_join(join, server.id, &answer, self.now_ms)?;
         self.tx.mark_server_stale(server.id)?;
         let what = json!({ "join_code": code.id, "changed": "joined", "from": join.address.to_string(),
@@ -414,7 +415,19 @@ impl Work<'_> {
         Ok(answer)
     }
 
-    fn certify(self, ca: &Ca, server: &Stored<Server>, keys: &Keys) -> Result<Joined, JoinError> {
+    /// How the panel reaches the servers of a network.
+    fn link(self, network: Id<Network>) -> Result<Link, Error> {
+        let network = self.tx.get(network)?.ok_or(Error::NotFound { noun: Noun::Network })?;
+        Ok(if network.value.tunnels.is_empty() { Link::Direct } else { Link::Tunnel })
+    }
+
+    fn certify(
+        self,
+        ca: &Ca,
+        server: &Stored<Server>,
+        link: Link,
+        keys: &Keys,
+    ) -> Result<Joined, JoinError> {
         let now: SystemTime = UNIX_EPOCH
             .checked_add(Duration::from_millis(self.now_ms))
             .ok_or(JoinError::Ca(ca::Error::Clock))?;
@@ -438,6 +451,7 @@ impl Work<'_> {
         Ok(Joined {
             server: u64::try_from(server.id.number()).unwrap_or_default(),
             name,
+            link,
             api_chain_pem: api.chain_pem(),
             root_pem: ca.root().pem(),
             boot_chain_pem: boot,

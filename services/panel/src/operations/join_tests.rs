@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 use super::*;
 use crate::{
     ca::{Algorithm, Authority, Certificate, Key},
-    noun::{Organization, Place, User},
+    noun::{Organization, Place, Tunnel, User},
     operations::Data,
     store::EntryQuery,
     testing::{self, ROOT, Rig, value},
@@ -120,9 +120,21 @@ fn a_box_with_a_good_code_is_a_server_with_a_certificate_of_its_number() {
     assert_eq!(peers[0].serials, [leaf.serial()]);
     let named = format!("{:?}", x509_parser::parse_x509_certificate(leaf.der()).unwrap().1);
     assert!(named.contains(&ca::agent_host(id)), "{named}");
-    assert_eq!(joined.root_pem, CA.root().pem());
+    assert_eq!((joined.root_pem, joined.link), (CA.root().pem(), Link::Direct));
     let facts = rig.panel.joined_box(ROOT, id).unwrap().unwrap().hardware;
     assert_eq!(facts.serial.as_str(), "S-1");
+}
+
+#[test]
+fn the_network_of_a_box_chose_its_link() {
+    let rig = rig();
+    let tunnel: Tunnel = value(json!({ "name": "t1", "host": "relay.example.org", "port": 22 }));
+    rig.panel.create(ROOT, Place::Panel, tunnel).unwrap();
+    let network = rig.panel.get::<Network>(ROOT, rig.network).unwrap();
+    let far: Network = value(json!({ "name": "north", "tunnels": ["t1"] }));
+    rig.panel.change(ROOT, rig.network, network.version, far).unwrap();
+    code(&rig, None, false);
+    assert_eq!(joined(newcomer(None).asks(&rig, SECRET)).link, Link::Tunnel);
 }
 
 #[test]

@@ -110,7 +110,7 @@ async fn https_serves_the_same_and_ends_when_it_is_told() {
     let connections =
         Connections::register(&mut prometheus_client::registry::Registry::default(), "test");
     let (_offer, offered) = tokio::sync::watch::channel(Some(tls));
-    let server = Server { limits: Limits::default(), tls: Some(offered), connections };
+    let server = Server::new(Limits::default(), Some(offered), connections);
     let router = Router::new().route("/", get(async || "hello"));
     let served = tokio::spawn(server.serve(listener, router, async {
         let _sender_gone = stopped.await;

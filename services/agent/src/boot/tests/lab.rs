@@ -228,7 +228,7 @@ impl Lab {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let connections = service.metrics().connections().clone();
-        let server = Server { limits, tls: None, connections };
+        let server = Server::new(limits, None, connections);
         tokio::spawn(server.serve(listener, router, async {
             let _sender_gone = stopped.await;
         }));
