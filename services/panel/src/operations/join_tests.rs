@@ -126,6 +126,22 @@ fn a_box_with_a_good_code_is_a_server_with_a_certificate_of_its_number() {
 }
 
 #[test]
+fn a_server_is_looked_for_where_its_document_puts_it() {
+    let rig = rig();
+    code(&rig, Some(rig.server.id), false);
+    joined(newcomer(None).asks(&rig, SECRET));
+    let looked_for = || -> Vec<String> {
+        rig.panel.peers().unwrap()[0].addresses.iter().map(IpAddr::to_string).collect()
+    };
+    assert_eq!(looked_for(), ["192.0.2.9", "10.77.0.1"]);
+    let mut named = rig.panel.get::<Server>(ROOT, rig.server.id).unwrap();
+    named.value.management = Some(value(json!({ "interface": { "mac": "52:54:00:00:00:02" },
+        "address": "192.0.2.77/24" })));
+    rig.panel.change(ROOT, rig.server.id, named.version, named.value).unwrap();
+    assert_eq!(looked_for(), ["192.0.2.9", "192.0.2.77"]);
+}
+
+#[test]
 fn the_network_of_a_box_chose_its_link() {
     let rig = rig();
     let tunnel: Tunnel = value(json!({ "name": "t1", "host": "relay.example.org", "port": 22 }));

@@ -1,6 +1,6 @@
 //! Boxes that join: what each asked with its code, and where the server that it became is reached.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use model::{
     join::{Answer, Hardware},
@@ -263,13 +263,15 @@ impl Tx<'_> {
     }
 
     /// Every server that joined, with the addresses where it may be: the one that it was reached at last, then the one that it
-    /// shall have.
+    /// shall have. Where no management interface is named, a server with one card is managed over that which it serves with.
     pub(crate) fn peers(self) -> Result<Vec<Peer>, Error> {
         let mut statement = self.connection.prepare_cached(
             "SELECT s.id, s.name, b.address, s.management ->> '$.address',
                 (SELECT group_concat(serial) FROM certificates
                  WHERE server_id = s.id AND kind = 'agent' AND revoked_ms IS NULL),
-                coalesce(d.generation, 0)
+                coalesce(d.generation, 0),
+                (SELECT group_concat(i.address) FROM server_interfaces i
+                 WHERE i.server_id = s.id AND s.management IS NULL)
              FROM boxes b JOIN servers s ON s.id = b.server_id
                 LEFT JOIN documents d ON d.server_id = s.id ORDER BY s.id",
         )?;
@@ -281,6 +283,13 @@ impl Tx<'_> {
             let set: Option<String> = row.get(3)?;
             let set: Option<ipnet::Ipv4Net> = set.map(word).transpose()?;
             addresses.extend(set.map(|net| IpAddr::from(net.addr())));
+            let serving: Option<String> = row.get(6)?;
+            let serving = serving.iter().flat_map(|all| all.split(',')).map(str::parse::<u32>);
+            for address in serving {
+                let address =
+                    address.map_err(|error| Error::Json(serde_json::Error::custom(error)))?;
+                addresses.push(Ipv4Addr::from_bits(address).into());
+            }
             addresses.dedup();
             let serials: Option<String> = row.get(4)?;
             let serials = serials.unwrap_or_default();
