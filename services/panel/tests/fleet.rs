@@ -56,7 +56,13 @@ async fn a_server_that_comes_back_knowing_nothing_is_told_again() {
     let before = room.applied(given.id(), 1).await.generation;
     agent.kill();
     let lost = connection(&fleet, given.id(), State::Lost).await;
-    assert!(lost.error.is_some(), "{lost:?}");
+    assert!(lost.error.is_some() && lost.trouble.is_some(), "{lost:?}");
+    let health = room.panel.health(room::ROOT, None).unwrap().remove(0);
+    assert_eq!(health.connection, Some(State::Lost));
+    wait_for("the last sight is kept", async || {
+        (room.document(given.id()).status_ms >= lost.seen_ms).then_some(())
+    })
+    .await;
     let mut events = fleet.events();
     agent.restart_blank();
     let back = async {
@@ -71,6 +77,35 @@ async fn a_server_that_comes_back_knowing_nothing_is_told_again() {
     assert_eq!(server, given.id());
     assert_eq!(room.document(given.id()).generation, before, "nothing had changed");
     connection(&fleet, given.id(), State::Connected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_can_not_be_kept_is_told_until_it_is_and_costs_no_connection() {
+    let room = Room::new();
+    let fleet = room.fleet();
+    let given = room.join(1);
+    let agent = room.start(&given);
+    room.save(given.id(), 1);
+    room.applied(given.id(), 1).await;
+    let before = connection(&fleet, given.id(), State::Connected).await;
+    // A file can't be put in the place of a folder with something in it.
+    let file = agent.state().join("desired.json");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir_all(file.join("in-the-way")).unwrap();
+    room.save(given.id(), 2);
+    let refused = wait_for("the server says why", async || {
+        fleet.connections().borrow()[&given.id()].refused.clone()
+    })
+    .await;
+    assert!(refused.faults[0].message.contains("kept"), "{refused:?}");
+    std::fs::remove_dir_all(&file).unwrap();
+    room.applied(given.id(), 2).await;
+    let after = wait_for("it is forgotten", async || {
+        let now = fleet.connections().borrow()[&given.id()].clone();
+        now.refused.is_none().then_some(now)
+    })
+    .await;
+    assert_eq!((after.state, after.since_ms), (State::Connected, before.since_ms));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use model::{
 };
 use panel::{
     access::Verb,
-    fleet::Connection,
+    fleet::{self, Connection},
     noun::{Id, Noun, Server, Stored},
     operations::Error,
     store::{Document, Health, JoinCode},
@@ -29,7 +29,7 @@ use crate::{
     shapes::word,
 };
 
-/// A server shows itself every few seconds; one that was silent for longer is away.
+/// One that was not connected since the panel began is away when it was last seen longer ago than this.
 const SILENT_MS: u64 = 90_000;
 
 /// How a server is, in one word and one colour.
@@ -50,9 +50,14 @@ pub enum State {
 impl State {
     /// Of what is kept.
     pub fn of(health: &Health, now_ms: u64) -> Self {
+        let silent = |seen: u64| match health.connection {
+            Some(fleet::State::Connected) => false,
+            Some(fleet::State::Lost) => true,
+            Some(fleet::State::Connecting) | None => now_ms.saturating_sub(seen) > SILENT_MS,
+        };
         match health.seen_ms {
             None => Self::New,
-            Some(seen) if now_ms.saturating_sub(seen) > SILENT_MS => Self::Silent,
+            Some(seen) if silent(seen) => Self::Silent,
             Some(_) if health.failures > 0 || health.unsound_pools > 0 => Self::Failing,
             Some(_) if health.applied < health.generation => Self::Applying,
             Some(_) => Self::Ready,
@@ -217,6 +222,7 @@ mod tests {
             generation: 5,
             applied,
             seen_ms,
+            connection: None,
             failures,
             waiting: 0,
             unsound_pools: 0,
@@ -232,5 +238,15 @@ mod tests {
         );
         assert_eq!(state(health(Some(999_000), 0, 4)), State::Applying);
         assert_eq!(state(health(Some(2_000_000), 0, 5)), State::Ready, "a clock that was set back");
+        let linked = |connection, seen_ms| {
+            state(Health { connection: Some(connection), ..health(Some(seen_ms), 0, 5) })
+        };
+        assert_eq!(linked(fleet::State::Lost, 999_999), State::Silent);
+        assert_eq!(linked(fleet::State::Connected, 5), State::Ready, "it has nothing new to show");
+        assert_eq!(
+            linked(fleet::State::Connecting, 999_999),
+            State::Ready,
+            "the panel has just begun"
+        );
     }
 }

@@ -4,6 +4,7 @@
 
 mod board;
 mod link;
+mod listen;
 mod server;
 mod session;
 
@@ -45,14 +46,16 @@ pub struct Connection {
     pub seen_ms: Option<u64>,
     /// How long it took to answer when the connection was made, in milliseconds.
     pub latency_ms: Option<u64>,
-    /// Why there is no connection, with its causes.
+    /// Why there is no connection, or why the server can't be told its document, with the causes.
     pub error: Option<String>,
-    /// The document that it refuses, until it takes one.
+    /// The same as somebody can do something about it.
+    pub trouble: Option<Trouble>,
+    /// The document that it did not take, until it takes one.
     pub refused: Option<Refused>,
 }
 
 /// Whether a connection is there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It was not there yet since the panel started.
@@ -62,6 +65,24 @@ pub enum State {
     Connected,
     /// It was lost, or never came about; it is tried again and again.
     Lost,
+}
+
+/// What is between the panel and a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// Nothing answers at its addresses.
+    Unreachable,
+    /// One of both sides does not trust the other's certificate.
+    Untrusted,
+    /// Its certificate was taken back, or is not one that it was given.
+    Certificate,
+    /// It stopped to answer.
+    Silent,
+    /// It answers what it should not.
+    Odd,
+    /// The panel itself failed.
+    Panel,
 }
 
 impl State {
@@ -75,7 +96,7 @@ impl State {
     }
 }
 
-/// A document that a server refused.
+/// A document that a server did not take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
     /// Its generation number.

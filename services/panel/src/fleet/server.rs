@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http_body_util::BodyExt as _;
-use model::wire;
+use model::validate::Fault;
 use tokio::{
     sync::{Notify, watch},
     task::JoinError,
@@ -11,7 +10,8 @@ use tokio::{
 };
 
 use super::{
-    Happened, Link, Refused, Shared, State,
+    Link, Refused, Shared, State, Trouble,
+    listen::{Mark, keep_listening},
     session::{self, Session, Shown, Told},
 };
 use crate::{
@@ -24,15 +24,13 @@ use crate::{
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A connection that stood for so long is begun anew at once when it breaks.
-const STEADY: Duration = Duration::from_secs(10);
+pub(super) const STEADY: Duration = Duration::from_secs(10);
 /// The least time between two statuses of one server, for each is kept: short while it works at a document that is new, then
 /// twice as long each time, for some documents take hours, and longest while it changes for other reasons, as when a room boots.
 const PACE: Duration = Duration::from_millis(100);
 /// So long after news the pace is the short one.
 const NEW: Duration = Duration::from_secs(3);
 const BUSY_PACE: Duration = Duration::from_secs(1);
-/// An event is a line of a few hundred bytes.
-const MOST_LINE_BYTES: usize = 64 << 10;
 
 /// Why a server is not kept up to date.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +52,22 @@ pub(super) enum Failure {
     Conflict,
 }
 
+impl Failure {
+    /// What somebody can do about it.
+    fn trouble(&self) -> Trouble {
+        use session::Error;
+        match self {
+            Self::Session(Error::Unreachable(_)) => Trouble::Unreachable,
+            Self::Session(Error::Tls(_)) => Trouble::Untrusted,
+            Self::Session(Error::Certificate) | Self::Recertified => Trouble::Certificate,
+            Self::Session(Error::Http(_) | Error::TimedOut) => Trouble::Silent,
+            Self::Session(Error::Status(_) | Error::TooLong | Error::Answer(_))
+            | Self::Conflict => Trouble::Odd,
+            Self::Operation(_) | Self::Died(_) => Trouble::Panel,
+        }
+    }
+}
+
 /// An error and its causes on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -68,7 +82,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// How long to wait after so many failures in a row: doubled each time, and of that between a half and all of it, so that a
 /// hundred servers that were lost in one moment don't come back in one.
-fn backoff(failures: u32, random: f64) -> Duration {
+pub(super) fn backoff(failures: u32, random: f64) -> Duration {
     let full = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT);
     full.mul_f64(0.5 + random / 2.0)
 }
@@ -77,9 +91,6 @@ fn backoff(failures: u32, random: f64) -> Duration {
 fn next_pace(pace: Duration, new: bool) -> Duration {
     if new { PACE } else { (pace * 2).min(BUSY_PACE) }
 }
-
-/// What of a server's events was passed on: since agents count anew in each life, the time tells first.
-type Mark = (u64, u64);
 
 /// Keeps a server for ever.
 pub(super) async fn keep<L: Link>(
@@ -101,16 +112,18 @@ pub(super) async fn keep<L: Link>(
         };
         let why = chain(&failure);
         let now_ms = shared.panel.now_ms();
-        let mut connected = false;
+        let (mut connected, mut seen_ms) = (false, None);
         shared.note(server, |connection| {
             connected = connection.state == State::Connected;
+            seen_ms = connection.seen_ms;
             if connection.state != State::Lost {
                 (connection.state, connection.since_ms) = (State::Lost, now_ms);
             }
-            connection.error = Some(why.clone());
+            (connection.error, connection.trouble) = (Some(why.clone()), Some(failure.trouble()));
         });
         if connected {
             tracing::warn!(%server, %name, error = why, "server lost");
+            keep_last_sight(&shared, server, seen_ms).await;
         } else {
             tracing::debug!(%server, %name, error = why, "server not reached");
         }
@@ -128,8 +141,20 @@ pub(super) async fn keep<L: Link>(
     }
 }
 
+/// Keeps when a server answered last, for it may be long until it does again, and the panel may be started anew before.
+async fn keep_last_sight<L: Link>(
+    shared: &Arc<Shared<L>>,
+    server: Id<Server>,
+    seen_ms: Option<u64>,
+) {
+    let Some(seen_ms) = seen_ms else { return };
+    if let Err(error) = shared.at_store(move |panel| panel.last_seen(server, seen_ms)).await {
+        tracing::error!(%server, error = chain(&error), "when the server was last seen can't be kept");
+    }
+}
+
 /// What never is.
-enum Never {}
+pub(super) enum Never {}
 
 struct Kept<'a, L> {
     shared: &'a Arc<Shared<L>>,
@@ -150,7 +175,8 @@ impl<L: Link> Kept<'_, L> {
         let now_ms = shared.panel.now_ms();
         shared.note(server, |connection| {
             (connection.state, connection.since_ms) = (State::Connected, now_ms);
-            (connection.latency_ms, connection.error) = (Some(latency_ms), None);
+            connection.latency_ms = Some(latency_ms);
+            (connection.error, connection.trouble) = (None, None);
         });
         tracing::info!(%server, name = %self.peer.name, latency_ms, "server connected");
         let (shown, generations) = watch::channel(0);
@@ -166,7 +192,10 @@ impl<L: Link> Kept<'_, L> {
     }
 }
 
-async fn connect<L: Link>(shared: &Arc<Shared<L>>, peer: &Peer) -> Result<Session, Failure> {
+pub(super) async fn connect<L: Link>(
+    shared: &Arc<Shared<L>>,
+    peer: &Peer,
+) -> Result<Session, Failure> {
     let opened = shared.link.open(peer).await;
     let (stream, address) = opened.map_err(session::Error::Unreachable)?;
     let identity = shared.identity.borrow().clone();
@@ -228,7 +257,8 @@ async fn look<L: Link>(
     }
 }
 
-/// Tells the server its document: at once, for nobody knows what it has, and then each one that is new.
+/// Tells the server its document: at once, for nobody knows what it has, and then each one that is new. That it can't be told is
+/// shown, and tried again; what the server shows meanwhile is looked at all the same.
 async fn tell<L: Link>(
     shared: &Arc<Shared<L>>,
     peer: &Peer,
@@ -237,104 +267,91 @@ async fn tell<L: Link>(
     news: &Notify,
 ) -> Result<Never, Failure> {
     let server = peer.server;
-    let mut told = 0;
+    let (mut told, mut failures) = (0, 0);
     loop {
         wanted.mark_unchanged();
-        let document = shared.at_store(move |panel| panel.told(server)).await?;
-        if let Some((generation, body)) = document.filter(|(generation, _)| *generation > told) {
-            // Agents hang up on who is silent for long: a document goes by itself.
-            let mut session = connect(shared, peer).await?;
-            let answer = session.tell(body).await?;
-            told = generation;
-            news.notify_one();
-            let ahead = *shown.borrow() > generation;
-            let faults = match answer {
-                Told::Accepted => Vec::new(),
-                Told::Refused(faults) => faults,
-                // What it showed says so too, and the next document has a higher number.
-                Told::Conflict if ahead => Vec::new(),
-                Told::Conflict => {
-                    shared.at_store(move |panel| panel.retell(server, generation)).await?;
-                    return Err(Failure::Conflict);
+        let again = match tell_once(shared, peer, told, &shown).await {
+            Ok(None) => false,
+            Ok(Some(done)) => {
+                news.notify_one();
+                let Done { generation, faults, again } = done;
+                if !faults.is_empty() {
+                    tracing::error!(%server, generation, ?faults, "the server did not take its document");
                 }
-            };
-            if !faults.is_empty() {
-                tracing::error!(%server, generation, ?faults, "the server refused its document");
+                let refused = Some(Refused { generation, faults }).filter(|r| !r.faults.is_empty());
+                shared.note(server, |connection| {
+                    connection.refused = refused;
+                    (connection.error, connection.trouble) = (None, None);
+                });
+                told = if again { told } else { generation };
+                again
             }
-            let refused = Some(Refused { generation, faults }).filter(|r| !r.faults.is_empty());
-            shared.note(server, |connection| connection.refused = refused);
-        }
-        // A sender that is gone took this task's handle with it.
-        if wanted.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
-}
-
-/// Passes on what happens on the server. That its events can't be heard ends nothing else.
-async fn keep_listening<L: Link>(shared: &Arc<Shared<L>>, peer: &Peer, mark: &mut Mark) -> Never {
-    let mut failures = 0;
-    loop {
-        let began = Instant::now();
-        let failure = match listen(shared, peer, mark).await {
-            Ok(never) => return never,
-            Err(failure) => chain(&failure),
+            Err(failure @ Failure::Conflict) => return Err(failure),
+            Err(failure) => {
+                let why = chain(&failure);
+                tracing::warn!(%server, error = why, "the server can't be told its document");
+                shared.note(server, |connection| {
+                    (connection.error, connection.trouble) = (Some(why), Some(failure.trouble()));
+                });
+                true
+            }
         };
-        tracing::debug!(server = %peer.server, error = failure, "the server's events are not heard");
-        failures = if began.elapsed() >= STEADY { 0 } else { failures + 1 };
-        tokio::time::sleep(backoff(failures, rand::random())).await;
+        let wait = again.then(|| backoff(failures, rand::random()));
+        failures = if again { failures + 1 } else { 0 };
+        tokio::select! {
+            () = pause(wait) => {}
+            changed = wanted.changed() => if changed.is_err() {
+                // A sender that is gone took this task's handle with it.
+                return std::future::pending().await;
+            },
+        }
     }
 }
 
-async fn listen<L: Link>(
+/// For ever, where nothing is to be waited for.
+async fn pause(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What became of a document.
+struct Done {
+    generation: u64,
+    faults: Vec<Fault>,
+    /// Whether the same may be taken later.
+    again: bool,
+}
+
+/// Tells the server the document that is kept, where that has a higher number than what it was told.
+async fn tell_once<L: Link>(
     shared: &Arc<Shared<L>>,
     peer: &Peer,
-    mark: &mut Mark,
-) -> Result<Never, Failure> {
+    told: u64,
+    shown: &watch::Receiver<u64>,
+) -> Result<Option<Done>, Failure> {
+    let server = peer.server;
+    let document = shared.at_store(move |panel| panel.told(server)).await?;
+    let Some((generation, body)) = document.filter(|(generation, _)| *generation > told) else {
+        return Ok(None);
+    };
+    // Agents hang up on who is silent for long: a document goes by itself.
     let mut session = connect(shared, peer).await?;
-    let mut body = session.events().await?;
-    let (mut lines, mut warned) = (Lines::default(), false);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(session::Error::Http)?.into_data() else { continue };
-        for event in lines.feed(&data) {
-            match event {
-                Ok(event) if (event.time_ms, event.number) > *mark => {
-                    *mark = (event.time_ms, event.number);
-                    shared.board.happened(Happened { server: peer.server, event });
-                }
-                Ok(_) => {}
-                Err(error) if !warned => {
-                    warned = true;
-                    tracing::warn!(server = %peer.server, %error, "an event can't be read and is left out, like others of its kind");
-                }
-                Err(_) => {}
-            }
+    let answer = session.tell(body).await?;
+    let ahead = *shown.borrow() > generation;
+    let done = |faults, again| Done { generation, faults, again };
+    Ok(Some(match answer {
+        Told::Accepted => done(Vec::new(), false),
+        Told::Refused(faults) => done(faults, false),
+        Told::NotKept(faults) => done(faults, true),
+        // What it showed says so too, and the next document has a higher number.
+        Told::Conflict if ahead => done(Vec::new(), false),
+        Told::Conflict => {
+            shared.at_store(move |panel| panel.retell(server, generation)).await?;
+            return Err(Failure::Conflict);
         }
-    }
-    Err(session::Error::TimedOut.into())
-}
-
-/// Events, a line each.
-#[derive(Default)]
-struct Lines {
-    line: Vec<u8>,
-}
-
-impl Lines {
-    /// The events that these bytes end; one that can't be read leaves the next as they are.
-    fn feed(&mut self, data: &[u8]) -> Vec<Result<wire::Event, serde_json::Error>> {
-        let mut events = Vec::new();
-        for byte in data {
-            if *byte == b'\n' {
-                events.push(serde_json::from_slice(&self.line));
-                self.line.clear();
-            } else if self.line.len() < MOST_LINE_BYTES {
-                // What is longer is cut, and no object any more.
-                self.line.push(*byte);
-            }
-        }
-        events
-    }
+    }))
 }
 
 /// Waits until another certificate counts for the server than when the connection was made.
@@ -348,27 +365,6 @@ async fn recertified(before: &Peer, mut peer: watch::Receiver<Peer>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_event_that_cannot_be_read_leaves_the_next_as_they_are() {
-        let event = |number: u64| {
-            format!(
-                "{{\"number\":{number},\"time_ms\":7,\"event\":\"converged\",\"generation\":1}}\n"
-            )
-        };
-        let long = format!("{{\"message\":\"{}\"}}\n", "x".repeat(2 * MOST_LINE_BYTES));
-        let news = "{\"number\":2,\"time_ms\":7,\"event\":\"of a newer agent\"}\n".to_owned();
-        let text = [event(1), news, "\u{fffd}\n".to_owned(), long, event(5)].concat();
-        for size in [1, 7, text.len()] {
-            let mut lines = Lines::default();
-            let events: Vec<_> =
-                text.as_bytes().chunks(size).flat_map(|data| lines.feed(data)).collect();
-            let numbers: Vec<_> =
-                events.iter().map(|event| event.as_ref().ok().map(|event| event.number)).collect();
-            assert_eq!(numbers, [Some(1), None, None, None, Some(5)]);
-            assert!(lines.line.is_empty());
-        }
-    }
 
     #[test]
     fn the_pace_is_quick_while_a_document_is_new_and_slows_down() {

@@ -31,6 +31,8 @@ use crate::{
 
 /// How long a handshake may take, and an answer that need not wait for anything.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a document may take: the agent takes it between two steps of what it is at, and making a pool takes its time.
+const TELL_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long the agent is asked to wait for another status. Much longer, and a server that went silently is missed late.
 const STATUS_WAIT: Duration = Duration::from_secs(15);
 /// A status of 5,000 devices takes about 4 MiB.
@@ -120,6 +122,8 @@ pub(super) enum Told {
     Accepted,
     /// It is refused, with every fault.
     Refused(Vec<Fault>),
+    /// It can't be kept now, and may be later.
+    NotKept(Vec<Fault>),
     /// The agent has one of this number, or a higher one, that says something else.
     Conflict,
 }
@@ -199,13 +203,14 @@ impl Session {
         let request = self
             .request(Method::PUT, "/v1/desired")
             .header(header::CONTENT_TYPE, "application/json");
-        let answer = self.send(request, document.into(), ANSWER_TIMEOUT).await?;
+        let answer = self.send(request, document.into(), TELL_TIMEOUT).await?;
         let status = answer.status();
         let body = read(answer).await?;
         let faults = || serde_json::from_slice(&body).map(|Refused { faults }| faults);
         match status {
             StatusCode::OK => Ok(Told::Accepted),
             StatusCode::UNPROCESSABLE_ENTITY => Ok(Told::Refused(faults()?)),
+            StatusCode::INSUFFICIENT_STORAGE => Ok(Told::NotKept(faults()?)),
             StatusCode::CONFLICT => Ok(Told::Conflict),
             other => Err(Error::Status(other)),
         }

@@ -88,6 +88,14 @@ impl Panel {
         Ok(())
     }
 
+    /// Keeps when a server answered last; the link to the fleet calls it when a connection is lost.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) fn last_seen(&self, server: Id<Server>, seen_ms: u64) -> Result<(), Error> {
+        self.store.write(|tx| Ok(tx.keep_sight(server, seen_ms)?))
+    }
+
     /// The document that a server is to be told, and its number; absent before the first. For the link to the fleet.
     ///
     /// # Errors

@@ -43,7 +43,17 @@ impl Panel {
     /// # Errors
     /// The store failed.
     pub fn health(&self, actor: Actor, network: Option<Id<Network>>) -> Result<Vec<Health>, Error> {
-        self.read(actor, |work| Ok(work.tx.health(&work.scope::<Server>(), network)?))
+        let mut all =
+            self.read(actor, |work| Ok(work.tx.health(&work.scope::<Server>(), network)?))?;
+        // What a server shows is kept when it changes; that it is there is known to the link alone.
+        let connections = self.board().connections();
+        let connections = connections.borrow();
+        for health in &mut all {
+            let Some(connection) = connections.get(&health.server) else { continue };
+            health.seen_ms = health.seen_ms.max(connection.seen_ms);
+            health.connection = Some(connection.state);
+        }
+        Ok(all)
     }
 
     /// Whether nobody who may do all can sign in yet.
@@ -77,6 +87,7 @@ mod tests {
     use super::*;
     use crate::{
         access::Standing,
+        fleet::State,
         store::Store,
         testing::{ROOT, rig, value},
     };
@@ -113,7 +124,11 @@ mod tests {
         let after = &health(viewer, Some(rig.network))[0];
         assert_eq!((after.generation, after.applied), (1, 0));
         assert_eq!((after.failures, after.waiting, after.sessions), (1, 0, 2));
-        assert!(after.seen_ms.is_some());
+        assert!(after.seen_ms.is_some() && after.connection.is_none());
+        rig.panel.board().note(rig.server.id, |connection| connection.seen_ms = Some(u64::MAX));
+        let again = &health(viewer, Some(rig.network))[0];
+        assert_eq!(again.seen_ms, Some(u64::MAX), "it answered since, and showed nothing new");
+        assert_eq!(again.connection, Some(State::Connecting));
         assert_eq!(health(viewer, Some(Id::new(99))), []);
         assert_eq!(health(rig.user("nemo", "member", None), None), []);
     }

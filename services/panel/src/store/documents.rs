@@ -5,7 +5,10 @@ use rusqlite::OptionalExtension;
 use serde::Serialize;
 
 use super::{Error, Owner, Scope, Tx, listing::scope_condition};
-use crate::noun::{Id, Network, Noun, Server};
+use crate::{
+    fleet::State,
+    noun::{Id, Network, Noun, Server},
+};
 
 /// A server's document, as it was told last.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,8 +42,10 @@ pub struct Health {
     pub generation: u64,
     /// The generation that it was last seen to be converged to; 0 before the first.
     pub applied: u64,
-    /// When it showed itself last, in milliseconds since 1970; absent when it never did.
+    /// When it answered last, in milliseconds since 1970; absent when it never did.
     pub seen_ms: Option<u64>,
+    /// How the connection to it stands; absent for one that never joined, and while the link does not run.
+    pub connection: Option<State>,
     /// How many of its resources failed then.
     pub failures: u64,
     /// How many of its resources waited for something then.
@@ -80,6 +85,7 @@ impl Tx<'_> {
                 generation: row.get(3)?,
                 applied: row.get(4)?,
                 seen_ms: row.get(5)?,
+                connection: None,
                 failures: row.get(6)?,
                 waiting: row.get(7)?,
                 unsound_pools: row.get(8)?,
@@ -87,6 +93,16 @@ impl Tx<'_> {
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Notes when a server answered last, where it showed itself before.
+    pub(crate) fn keep_sight(self, server: Id<Server>, seen_ms: u64) -> Result<(), Error> {
+        self.connection
+            .prepare_cached(
+                "UPDATE documents SET status_ms = ?2 WHERE server_id = ?1 AND status_ms < ?2",
+            )?
+            .execute((server.number(), seen_ms))?;
+        Ok(())
     }
 
     /// The servers of a scope, in one network or all.

@@ -85,6 +85,10 @@ impl Agent {
         self.child = Self::spawn(&self.arguments);
     }
 
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("agent.sock")
     }
