@@ -299,7 +299,7 @@ pub fn hosts(told: &[Host]) -> Vec<Host> {
     hosts
 }
 
-/// How often it is looked whether the certificate is to be renewed, or the box has another address.
+/// How often it is looked whether a certificate is to be renewed.
 pub const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -164,6 +164,10 @@ async fn announce(opened: &Opened) {
     }
 }
 
+/// How often it is looked whether the box has other addresses. A box that was just flashed gets its own while this service starts,
+/// and whoever joins asks at it.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(5);
+
 /// Renews the certificate before it ends, and when the box has other addresses.
 async fn renew(
     app: App,
@@ -172,8 +176,9 @@ async fn renew(
     told: Vec<Host>,
     offer: watch::Sender<Arc<ServerConfig>>,
 ) {
+    let mut pause = ADDRESSES_EVERY;
     loop {
-        tokio::time::sleep(authorities::LOOK_EVERY).await;
+        tokio::time::sleep(pause).await;
         let now = SystemTime::now();
         let hosts = authorities::hosts(&told);
         if !served.due(&hosts, now) {
@@ -185,10 +190,12 @@ async fn renew(
             shared.panel().book(Kind::Panel, &served.certificate)?;
             Ok::<_, authorities::Error>(served)
         });
+        pause = authorities::LOOK_EVERY;
         match made.await {
             Ok(Ok(next)) => {
                 offer.send_replace(Arc::clone(&next.config));
                 served = next;
+                pause = ADDRESSES_EVERY;
             }
             Ok(Err(error)) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
