@@ -98,6 +98,32 @@ pub fn least(verb: Verb, noun: Noun) -> Rank {
     }
 }
 
+/// What is somebody's business and is no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Matter {
+    /// What somebody has to look after.
+    Alert,
+    /// A channel of notices, with what was sent through it.
+    Channel,
+    /// The panel's own settings, and its backup.
+    Settings,
+}
+
+impl Matter {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Alert, Self::Channel, Self::Settings];
+}
+
+/// The table of matters: the least rank, at the place where the matter lives, that may do this. Alerts come and go by themselves.
+pub fn least_of(verb: Verb, matter: Matter, place: Place) -> Rank {
+    match (matter, verb, place) {
+        (Matter::Alert, Verb::Read, Place::Network(_)) => Rank::Viewer,
+        (Matter::Alert, Verb::Read, Place::Organization(_)) => Rank::OrganizationAdmin,
+        (Matter::Alert, _, _) | (Matter::Settings, _, _) => Rank::Superadmin,
+        (Matter::Channel, _, _) => Rank::OrganizationAdmin,
+    }
+}
+
 /// Who asks, as the store knows them at that moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standings {
@@ -180,6 +206,17 @@ impl Standings {
         owner: Option<Id<Organization>>,
     ) -> bool {
         self.rank(place, owner).is_some_and(|rank| rank >= least(verb, noun))
+    }
+
+    /// Whether they may do this in a matter there.
+    pub fn may_in(
+        &self,
+        verb: Verb,
+        matter: Matter,
+        place: Place,
+        owner: Option<Id<Organization>>,
+    ) -> bool {
+        self.rank(place, owner).is_some_and(|rank| rank >= least_of(verb, matter, place))
     }
 }
 

@@ -6,11 +6,16 @@
 //! writes the audit log. [`desired`] renders what a server shall be from the store, and tells what a change would bring. [`ca`] is
 //! the certificate authority; [`password`], [`totp`], [`codes`] and [`throttle`] are how people and boxes prove who they are.
 //!
+//! [`sighting`] is the short of what a server shows, and [`alerts`] what somebody has to look after, computed from it and from the
+//! store. [`boots`] and [`statistics`] are how devices booted, and what servers were like in a day and a month.
+//!
 //! [`fleet`] is the link to the servers' agents: the only part that runs by itself, as tasks of tokio's. All else is called, and
 //! blocks on the disk where it touches the store: an async caller runs it where blocking is allowed.
 
 pub mod access;
+pub mod alerts;
 pub mod backup;
+pub mod boots;
 pub mod ca;
 pub mod codes;
 pub mod desired;
@@ -20,6 +25,8 @@ pub mod operations;
 pub mod password;
 pub mod qr;
 pub mod secret;
+pub mod sighting;
+pub mod statistics;
 pub mod store;
 pub mod throttle;
 pub mod totp;

@@ -95,7 +95,7 @@ pub struct Id<T> {
 
 impl<T> Id<T> {
     /// The record with this number, if there is one.
-    pub fn new(number: i64) -> Self {
+    pub const fn new(number: i64) -> Self {
         Self { number, kind: PhantomData }
     }
 

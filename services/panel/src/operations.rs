@@ -3,6 +3,7 @@
 //! and keys are not part of any record's value.
 
 mod addresses;
+mod boots;
 mod bulk;
 mod certificates;
 mod check;
@@ -10,10 +11,12 @@ mod errands;
 mod fleet;
 mod import;
 mod join;
+mod lookout;
 mod people;
 mod search;
 mod seat;
 mod sights;
+mod statistics;
 mod work;
 
 use std::{
@@ -27,6 +30,7 @@ pub use check::Kind;
 pub use fleet::{Preview, PublishedOf};
 pub use import::{COLUMNS, Import, ImportLine, Outcome};
 pub use join::{JoinError, Refusal};
+pub use lookout::{AlertCount, Own};
 pub use search::Hit;
 use tokio::sync::watch;
 pub use work::Work;

@@ -5,8 +5,11 @@
 //! enters as that JSON too. So a noun of the store is a list of columns and no code; nothing outside this module knows a column.
 
 mod addresses;
+mod alerts;
 mod audit;
+mod boots;
 mod certificates;
+mod contacts;
 mod documents;
 mod errands;
 mod error;
@@ -17,6 +20,7 @@ mod nouns;
 mod people;
 mod record;
 mod standings;
+mod statistics;
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +30,9 @@ use std::{
 
 pub use addresses::Holder;
 pub use audit::{Entry, EntryQuery};
+pub(crate) use boots::ToldStep;
 pub use certificates::Booked;
+pub(crate) use contacts::{Contact, sighting};
 pub use documents::{Document, Health};
 pub use errands::{Job, JobState, JoinCode};
 pub use error::{Error, FieldError};

@@ -67,6 +67,40 @@ fn every_role_may_do_what_is_expected_of_it_at_home_and_nothing_elsewhere() {
     }
 }
 
+/// Columns and letters as above; an alert at each of its places.
+const MATTERS: [(Matter, Place, [&str; 6]); 5] = [
+    (Matter::Alert, Place::Network(Id::new(HERE)), ["", "r", "r", "r", "r", "rchd"]),
+    (Matter::Alert, Place::Organization(Id::new(HERE)), ["", "", "", "", "r", "rchd"]),
+    (Matter::Alert, Place::Panel, ["", "", "", "", "", "rchd"]),
+    (Matter::Channel, Place::Organization(Id::new(HERE)), ["", "", "", "", "rchd", "rchd"]),
+    (Matter::Settings, Place::Panel, ["", "", "", "", "", "rchd"]),
+];
+
+#[test]
+fn every_role_has_its_part_in_what_is_no_record_and_none_elsewhere() {
+    for matter in Matter::ALL {
+        assert!(MATTERS.iter().any(|(known, ..)| *known == matter), "{matter:?}");
+    }
+    for (matter, home, letters) in MATTERS {
+        let away = match home {
+            Place::Panel => None,
+            Place::Organization(_) => Some(Place::Organization(Id::new(ELSEWHERE))),
+            Place::Network(_) => Some(Place::Network(Id::new(ELSEWHERE))),
+        };
+        for (person, expected) in people().iter().zip(letters) {
+            for (verb, letter) in Verb::ALL.into_iter().zip(['r', 'c', 'h', 'd']) {
+                let who = format!("{person:?} {verb:?} {matter:?}");
+                let may = person.may_in(verb, matter, home, Some(Id::new(HERE)));
+                assert_eq!(may, expected.contains(letter), "{who}");
+                if let Some(away) = away.filter(|_| person.standing != Standing::Superadmin) {
+                    let may = person.may_in(verb, matter, away, Some(Id::new(ELSEWHERE)));
+                    assert!(!may, "elsewhere: {who}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_token_counts_for_no_more_than_its_limit() {
     let [.., mut admin] = people();

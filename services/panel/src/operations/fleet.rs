@@ -9,6 +9,7 @@ use crate::{
     access::Verb,
     desired::{Published, about_to_change, publish, rendered},
     noun::{Id, Network, Noun, Place, Server, Stored},
+    sighting::Sighting,
     store::{self, Document},
 };
 
@@ -60,7 +61,9 @@ impl Panel {
             if generation > told.max(MOST_SHOWN) {
                 return Err(Error::Generation { generation });
             }
-            tx.keep_status(server, status, (self.clock)())?;
+            let now_ms = (self.clock)();
+            tx.keep_status(server, status, now_ms)?;
+            tx.keep_sighting(server, &Sighting::of(status), now_ms)?;
             let Some(document) = tx.document(server)? else { return Ok(false) };
             if status.generation > document.generation {
                 // It has a document that we don't know: it is told ours anew, above its own number.

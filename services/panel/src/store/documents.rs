@@ -64,14 +64,14 @@ impl Tx<'_> {
         network: Option<Id<Network>>,
     ) -> Result<Vec<Health>, Error> {
         let (condition, values) = scope_condition(Owner::Network("t.network_id"), scope);
-        // What is taken out of the JSON is what [`Status`] has; a field that is not there counts as none.
+        // What is taken out of the JSON is what [`Sighting`](crate::sighting::Sighting) has; a field that is not there counts as 0.
         let sql = format!(
-            "SELECT t.id, t.name, t.network_id, coalesce(d.generation, 0), coalesce(d.applied, 0), d.status_ms,
-                (SELECT count(*) FROM json_each(d.status, '$.failures')),
-                (SELECT count(*) FROM json_each(d.status, '$.waiting')),
-                (SELECT count(*) FROM json_each(d.status, '$.pools') WHERE value ->> 'health' <> 'ONLINE'),
-                (SELECT coalesce(sum(json_array_length(value)), 0) FROM json_each(d.status, '$.sessions'))
-             FROM servers t LEFT JOIN documents d ON d.server_id = t.id
+            "SELECT t.id, t.name, t.network_id, coalesce(d.generation, 0), coalesce(d.applied, 0),
+                nullif(max(coalesce(c.seen_ms, 0), coalesce(d.status_ms, 0)), 0),
+                coalesce(c.sighting ->> 'failed', 0), coalesce(c.sighting ->> 'waiting', 0),
+                (SELECT count(*) FROM json_each(c.sighting, '$.pools') WHERE value ->> 'health' <> 'ONLINE'),
+                coalesce(c.sighting ->> 'sessions', 0)
+             FROM servers t LEFT JOIN documents d ON d.server_id = t.id LEFT JOIN contacts c ON c.server_id = t.id
              WHERE {condition} AND (?{last} IS NULL OR t.network_id = ?{last}) ORDER BY t.name, t.id",
             last = values.len() + 1,
         );

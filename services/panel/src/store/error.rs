@@ -101,6 +101,11 @@ pub(super) const CONSTRAINTS: &[(&str, &str, &str)] = &[
     ("UNIQUE constraint failed: organizations.name", "name", "this name is taken"),
     ("UNIQUE constraint failed: users.name", "name", "this name is taken"),
     ("UNIQUE constraint failed: api_tokens.user_id, api_tokens.name", "name", "this name is taken"),
+    (
+        "UNIQUE constraint failed: channels.organization_id, channels.name",
+        "name",
+        "the organization has a channel of this name",
+    ),
     ("UNIQUE constraint failed: tunnels.name", "name", "this name is taken"),
     (
         "UNIQUE constraint failed: networks.organization_id, networks.name",

@@ -239,7 +239,7 @@ impl Tx<'_> {
                  WHERE server_id = ?",
             )?
             .execute([server.number()])?;
-        Ok(())
+        self.forget_contact(server)
     }
 
     /// The box that stands as a server; absent before it joined.

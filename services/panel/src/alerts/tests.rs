@@ -1,0 +1,252 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::sighting::{Machine, PoolSeen, Sighting};
+
+const NOW: u64 = 1_800_000_000_000;
+
+/// A server with which nothing is wrong.
+fn sound() -> ServerFacts {
+    ServerFacts {
+        id: Id::new(7),
+        name: "agent-1".to_owned(),
+        network: Id::new(3),
+        network_name: "north".to_owned(),
+        organization: Id::new(2),
+        joined_ms: Some(NOW - 10 * DAY_MS),
+        seen_ms: Some(NOW - 20_000),
+        clock_ms: Some(-2_000),
+        error: None,
+        refused: None,
+        acknowledged: 4,
+        sighting: Sighting::default(),
+        certificates: vec![CertificateFacts { name: "agent".into(), ends_ms: NOW + 90 * DAY_MS }],
+        machines: Vec::new(),
+        clashes: Vec::new(),
+    }
+}
+
+fn facts(server: ServerFacts) -> Facts {
+    Facts { started_ms: NOW - DAY_MS, servers: vec![server], ..Facts::default() }
+}
+
+fn boots(boots: Vec<BootFacts>) -> Facts {
+    let (name, organization) = ("north".to_owned(), Id::new(2));
+    let network = NetworkFacts { id: Id::new(3), name, organization, boots };
+    Facts { networks: vec![network], ..Facts::default() }
+}
+
+fn boot(device: i64, still_ms: u64, failed: Option<&str>) -> BootFacts {
+    BootFacts {
+        device: Id::new(device),
+        name: format!("pc-{device}"),
+        last_ms: NOW - still_ms,
+        failed: failed.map(str::to_owned),
+    }
+}
+
+fn pool(health: &str, used: u64) -> Sighting {
+    let pool = PoolSeen { health: health.to_owned(), size_bytes: 100, free_bytes: 100 - used };
+    Sighting { pools: [("tank".parse().unwrap(), pool)].into(), ..Sighting::default() }
+}
+
+fn some(word: &str) -> BTreeMap<String, String> {
+    [(word.to_owned(), "why".to_owned())].into()
+}
+
+fn machine(last_seen_ms: u64) -> Machine {
+    serde_json::from_value(json!({ "mac": "52:54:00:00:01:63", "address": "10.77.0.20",
+        "first_seen_ms": NOW - HOUR_MS, "last_seen_ms": last_seen_ms }))
+    .unwrap()
+}
+
+/// The key, the severity, and how long it stands.
+fn told(facts: &Facts) -> Vec<(String, Severity, u64)> {
+    let alerts = alerts(facts, NOW);
+    alerts.into_iter().map(|alert| (alert.key, alert.severity, NOW - alert.since_ms)).collect()
+}
+
+fn of_server(change: impl FnOnce(&mut ServerFacts)) -> Facts {
+    let mut server = sound();
+    change(&mut server);
+    facts(server)
+}
+
+#[test]
+fn what_is_sound_is_no_alert() {
+    assert_eq!(told(&facts(sound())), []);
+    assert_eq!(told(&Facts::default()), []);
+    let up = boots(vec![boot(1, BOOT_STUCK_MS - 1, None), boot(2, BOOT_GIVEN_UP_MS, None)]);
+    assert_eq!(told(&up), [], "a boot that goes on, and one of a machine that was switched off");
+}
+
+#[test]
+fn each_trouble_is_told_with_its_weight_and_its_age() {
+    use Severity::{Critical, Info, Warning};
+    let clash = Clash {
+        device: Id::new(20),
+        name: "pc-20".into(),
+        address: "10.77.0.20".parse().unwrap(),
+        mac: "52:54:00:00:01:63".parse().unwrap(),
+        seen_ms: NOW - 5,
+    };
+    let refusal = |generation| Some(Refusal { generation, why: "devices[0]: twice".into() });
+    let certificate = |left| vec![CertificateFacts { name: "agent".into(), ends_ms: NOW + left }];
+    let silent = SILENT_MS + 1;
+    let table: Vec<(Facts, &[(&str, Severity, u64)])> = vec![
+        (of_server(|s| (s.seen_ms, s.joined_ms) = (None, None)), &[("never-joined/7", Info, 0)]),
+        (
+            of_server(|s| (s.seen_ms, s.joined_ms) = (None, Some(NOW - HOUR_MS))),
+            &[("never-seen/7", Critical, HOUR_MS)],
+        ),
+        (of_server(|s| (s.seen_ms, s.joined_ms) = (None, Some(NOW - SILENT_MS))), &[]),
+        (of_server(|s| s.seen_ms = Some(NOW - silent)), &[("silent/7", Critical, SILENT_MS + 1)]),
+        (of_server(|s| s.seen_ms = Some(NOW - SILENT_MS)), &[]),
+        (of_server(|s| s.clock_ms = Some(-60_000)), &[("clock-off/7", Warning, 0)]),
+        (of_server(|s| s.clock_ms = Some(59_999)), &[]),
+        (of_server(|s| s.refused = refusal(5)), &[("refused/7", Critical, 0)]),
+        (of_server(|s| s.refused = refusal(4)), &[]),
+        (
+            of_server(|s| (s.sighting.failed, s.sighting.failures) = (1, some("pool tank"))),
+            &[("steps-failed/7", Warning, 0)],
+        ),
+        (of_server(|s| s.sighting = pool("ONLINE", 79)), &[]),
+        (of_server(|s| s.sighting = pool("ONLINE", 80)), &[("pool-full/7/tank", Warning, 0)]),
+        (of_server(|s| s.sighting = pool("ONLINE", 90)), &[("pool-full/7/tank", Critical, 0)]),
+        (of_server(|s| s.sighting = pool("DEGRADED", 1)), &[("pool-unsound/7/tank", Warning, 0)]),
+        (of_server(|s| s.sighting = pool("FAULTED", 1)), &[("pool-unsound/7/tank", Critical, 0)]),
+        (of_server(|s| s.certificates = certificate(30 * DAY_MS)), &[]),
+        (
+            of_server(|s| s.certificates = certificate(29 * DAY_MS)),
+            &[("certificate-ends/7/agent", Warning, DAY_MS)],
+        ),
+        (
+            of_server(|s| s.certificates = certificate(6 * DAY_MS)),
+            &[("certificate-ends/7/agent", Critical, 24 * DAY_MS)],
+        ),
+        (
+            of_server(|s| s.sighting.certificates = some("boot")),
+            &[("certificate-faulty/7/boot", Warning, 0)],
+        ),
+        (
+            of_server(|s| {
+                s.sighting.imports.insert("debian".parse().unwrap(), "no route".into());
+            }),
+            &[("import-failed/7/debian", Warning, 0)],
+        ),
+        (
+            of_server(|s| s.machines = vec![machine(NOW - 5)]),
+            &[("machines-waiting/7", Info, HOUR_MS)],
+        ),
+        (of_server(|s| s.machines = vec![machine(NOW - NEWS_MS)]), &[]),
+        (of_server(|s| s.clashes = vec![clash.clone()]), &[("address-clash/20", Warning, 0)]),
+        (
+            boots(vec![boot(1, BOOT_STUCK_MS, None), boot(2, BOOT_STUCK_MS + 9, None)]),
+            &[("boots-stuck/3", Warning, BOOT_STUCK_MS + 9)],
+        ),
+        (boots(vec![boot(1, HOUR_MS, Some("no disk"))]), &[("boots-failed/3", Warning, HOUR_MS)]),
+        (boots(vec![boot(1, NEWS_MS, Some("no disk"))]), &[]),
+    ];
+    for (facts, expected) in table {
+        let expected: Vec<_> =
+            expected.iter().map(|(key, weight, age)| ((*key).to_owned(), *weight, *age)).collect();
+        assert_eq!(told(&facts), expected, "{facts:#?}");
+    }
+}
+
+#[test]
+fn the_panel_has_troubles_of_its_own() {
+    let mut facts = Facts { started_ms: NOW, ..Facts::default() };
+    facts.own_certificates =
+        vec![CertificateFacts { name: "root".into(), ends_ms: NOW + 29 * DAY_MS }];
+    facts.backup = BackupFacts { made_ms: None, worth: true };
+    facts.channels = vec![ChannelFacts {
+        id: 5,
+        name: "mail".into(),
+        organization: Id::new(2),
+        made_ms: NOW - HOUR_MS,
+        attempts: NOTICE_TRIES,
+        error: "refused".into(),
+    }];
+    let keys = |facts: &Facts| -> Vec<_> { told(facts).into_iter().map(|(key, ..)| key).collect() };
+    assert_eq!(keys(&facts), ["certificate-ends/root", "notices-fail/5", "backup-never/panel"]);
+    facts.backup.made_ms = Some(NOW - BACKUP_MS - 1);
+    facts.channels[0].attempts -= 1;
+    assert_eq!(keys(&facts), ["certificate-ends/root", "backup-old/panel"]);
+    facts.backup.made_ms = Some(NOW - BACKUP_MS);
+    assert_eq!(keys(&facts), ["certificate-ends/root"]);
+    facts.backup = BackupFacts::default();
+    assert_eq!(keys(&facts), ["certificate-ends/root"], "there is nothing to lose");
+}
+
+/// What stood keeps its beginning, whoever looks and however late.
+#[test]
+fn an_alert_is_as_old_as_it_was_after_a_restart() {
+    let mut facts = of_server(|s| s.sighting = pool("DEGRADED", 85));
+    let first = alerts(&facts, NOW);
+    assert!(first.iter().all(|alert| alert.since_ms == NOW));
+    facts.standing = first.iter().map(|alert| (alert.key.clone(), alert.clone())).collect();
+    facts.started_ms = NOW + HOUR_MS;
+    let later = alerts(&facts, NOW + HOUR_MS + 5);
+    // Silent it is by then, but nobody looked.
+    assert_eq!(later, first);
+    let much_later = alerts(&facts, NOW + 2 * HOUR_MS);
+    assert_eq!(much_later.len(), first.len() + 1);
+    assert_eq!(much_later[0].key, "silent/7");
+    assert_eq!(much_later[0].since_ms, NOW - 20_000, "when it answered last");
+}
+
+#[test]
+fn a_server_that_was_silent_before_a_restart_is_silent_after_it() {
+    let mut facts = of_server(|s| s.seen_ms = Some(NOW - HOUR_MS));
+    let before = alerts(&facts, NOW);
+    assert_eq!(before.len(), 1);
+    facts.started_ms = NOW;
+    assert_eq!(alerts(&facts, NOW + 1), [], "nobody has looked for it yet");
+    facts.standing = before.iter().map(|alert| (alert.key.clone(), alert.clone())).collect();
+    assert_eq!(alerts(&facts, NOW + 1), before);
+}
+
+#[test]
+fn a_pool_at_the_mark_is_not_told_of_again_and_again() {
+    use Severity::{Critical, Warning};
+    for (percent, before, expected) in [
+        (79, None, None),
+        (79, Some(Warning), Some(Warning)),
+        (77, Some(Warning), None),
+        (89, Some(Warning), Some(Warning)),
+        (89, Some(Critical), Some(Critical)),
+        (87, Some(Critical), Some(Warning)),
+        (77, Some(Critical), None),
+        (100, None, Some(Critical)),
+    ] {
+        assert_eq!(fullness(percent, before), expected, "{percent} {before:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_wrong_here_makes_nothing_begin_in_the_future() {
+    let facts = of_server(|s| s.machines = vec![machine(NOW + DAY_MS)]);
+    let early = alerts(&facts, NOW - DAY_MS);
+    assert_eq!(early[0].since_ms, NOW - DAY_MS);
+}
+
+#[test]
+fn a_cause_is_a_sentence() {
+    let many: Vec<_> = (1..=5).map(|number| (number, format!("pc-{number}"))).collect();
+    let stuck = Cause::BootsStuck { count: 7, devices: many };
+    assert_eq!(
+        stuck.to_string(),
+        "7 devices stand still in the boot: pc-1, pc-2, pc-3, pc-4, pc-5 and 2 more"
+    );
+    let one = Cause::BootsStuck { count: 1, devices: vec![(1, "pc-1".into())] };
+    assert_eq!(one.to_string(), "1 device stands still in the boot: pc-1");
+    let off = Cause::ClockOff { ahead_ms: -7_200_000 };
+    assert_eq!(off.to_string(), "its clock is 2 hours behind");
+    let silent = Cause::Silent { seen_ms: 1, error: Some("no route".into()) };
+    assert_eq!(silent.to_string(), "it does not answer: no route");
+    let json = serde_json::to_value(&silent).unwrap();
+    assert_eq!(json["cause"], silent.word());
+}
