@@ -1,8 +1,16 @@
-//! Owns what holds for every appliance that has started, whatever it serves.
+//! Owns what holds for every appliance, whatever it serves: what stands on its boot partition, and how it is once it has started.
 
-use crate::machine::Machine;
+use crate::image::{Image, find_image};
+use crate::lan::flashed_from;
+use crate::machine::{DiskSpec, Machine};
+use crate::process::run_tool;
 use crate::wait::secs;
+use crate::workspace::write_file;
 use anyhow::{Result, ensure};
+use std::path::Path;
+
+/// Where the boot partition begins (images/common/partitions): after the table's MiB and GRUB's.
+const BOOT_PARTITION_BYTES: u64 = 2 << 20;
 
 /// The kernel's taints that ZFS's modules bring (Documentation/admin-guide/tainted-kernels.rst): proprietary, out of tree,
 /// unsigned.
@@ -27,4 +35,27 @@ pub async fn started_clean(machine: &Machine, own: &str, taints: u32) -> Result<
     let getty = shell.check("systemctl list-units --no-legend '*getty*'").await?;
     ensure!(getty.is_empty(), "{getty}");
     Ok(())
+}
+
+/// The disk of an appliance that was flashed, with the file `name` put onto its boot partition as a person would. What is in the
+/// way of that lies in `folder`.
+pub(crate) async fn with_boot_file(
+    image: Image,
+    folder: &Path,
+    name: &str,
+    text: &str,
+) -> Result<DiskSpec> {
+    let (base, flashed, file) = (find_image(image)?, folder.join("image"), folder.join(name));
+    write_file(&file, text.as_bytes())?;
+    let target = format!("{}@@{BOOT_PARTITION_BYTES}", flashed.display());
+    let put = move || {
+        run_tool("cp", &["--sparse=always".as_ref(), base.as_os_str(), flashed.as_os_str()])?;
+        let to = format!("::/{}", file.file_name().unwrap_or_default().display());
+        run_tool(
+            "mcopy",
+            &["-o".as_ref(), "-i".as_ref(), target.as_ref(), file.as_os_str(), to.as_ref()],
+        )?;
+        anyhow::Ok(flashed_from(flashed))
+    };
+    tokio::task::spawn_blocking(put).await?
 }

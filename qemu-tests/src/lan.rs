@@ -1,5 +1,6 @@
 //! Owns the test LAN: one switch, its recording, the agent and the devices on it (10.77.0.0/24; the agent is .1).
 
+use crate::accel::TINY_GUEST_UP;
 use crate::image::{Image, find_image, target_folder};
 use crate::machine::{Builder, DiskSpec, HostService, Machine, NicModel, NicSpec, SavedState};
 use crate::switch::{Switch, Tap};
@@ -16,10 +17,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Enough of a frame for DHCP with all PXE options; the data of a disk is cut.
 const SNAP_BYTES: u32 = 640;
 /// The agent's card.
-const AGENT_MAC: &str = "52:54:00:cd:00:01";
+pub(crate) const AGENT_MAC: &str = "52:54:00:cd:00:01";
 const AGENT_MEMORY_MIB: u32 = 2048;
 /// The panel's card.
 const PANEL_MAC: &str = "52:54:00:cd:00:02";
+/// What [`Lan::dhcp_server`] gives the panel.
+pub(crate) const PANEL_ADDRESS: &str = "10.77.0.2";
 /// A small Raspberry Pi's.
 const PANEL_MEMORY_MIB: u32 = 512;
 const DEVICE_MEMORY_MIB: u32 = 1024;
@@ -78,6 +81,21 @@ impl Lan {
         guest.nic(&self.switch, nic)
     }
 
+    /// The tiny guest at 10.77.0.`number` as the router of a site: it gives out addresses, without which an appliance that was just
+    /// flashed has none.
+    pub async fn dhcp_server(&self, number: u32) -> Result<Machine> {
+        let server = self.tiny("dhcp", number)?.start().await?;
+        server.expect(TINY_GUEST_UP, secs(30)).await?;
+        let config = format!(
+            "interface eth0\nstart 10.77.0.100\nend 10.77.0.120\nstatic_lease {PANEL_MAC} {PANEL_ADDRESS}\n\
+            option subnet 255.255.255.0\nlease_file /tmp/leases\npidfile /tmp/pid\n"
+        );
+        server.debug().put("/tmp/udhcpd.conf", config.as_bytes()).await?;
+        let start = ": >/tmp/leases; udhcpd -f /tmp/udhcpd.conf >/tmp/log 2>&1 &";
+        server.debug().check(start).await?;
+        Ok(server)
+    }
+
     /// A diskless device whose one card boots by PXE. The first is `52:54:00:cd:01:0a`: see [`mac_of`].
     pub fn device(&self, name: &str) -> Result<Builder> {
         self.device_numbered(name, self.next_device.fetch_add(1, Ordering::Relaxed))
@@ -97,12 +115,21 @@ impl Lan {
 
     /// The agent appliance as it was flashed, with this disk for its pool.
     pub fn agent_with(&self, image: Image, pool: DiskSpec) -> Result<Builder> {
-        let flashed = flashed(image)?;
+        self.agent_of(flashed(image)?, pool)
+    }
+
+    /// The agent appliance whose disk this is, with a blank 16 GiB disk `pool0` for its pool.
+    pub fn agent_on(&self, system: DiskSpec) -> Result<Builder> {
+        let pool = DiskSpec::Blank { size_bytes: 16 * GIB, serial: "pool0".into() };
+        self.agent_of(system, pool)
+    }
+
+    fn agent_of(&self, system: DiskSpec, pool: DiskSpec) -> Result<Builder> {
         let nic = NicSpec { mac: AGENT_MAC.into(), model: NicModel::Virtio, boot: false };
         self.machine("agent")
             .cpus(2)
             .memory_mib(AGENT_MEMORY_MIB)
-            .disk(flashed)
+            .disk(system)
             .disk(pool)
             .nic(&self.switch, nic)
     }
@@ -162,12 +189,17 @@ impl Lan {
 
 /// An appliance's disk, larger than its image.
 fn flashed(image: Image) -> Result<DiskSpec> {
-    Ok(DiskSpec::Overlay {
-        base: find_image(image)?,
+    Ok(flashed_from(find_image(image)?))
+}
+
+/// The disk of an appliance that was flashed with the image in this file.
+pub(crate) fn flashed_from(base: PathBuf) -> DiskSpec {
+    DiskSpec::Overlay {
+        base,
         format: "raw".into(),
         size_bytes: Some(8 * GIB),
         serial: "system".into(),
-    })
+    }
 }
 
 /// The card of the device with the last address byte `number`.

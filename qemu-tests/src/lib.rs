@@ -5,14 +5,17 @@
 //! process is killed.
 
 mod accel;
+mod admin;
 mod appliance;
 mod background;
+mod browser;
 mod console;
 mod image;
 mod lan;
 mod machine;
 mod process;
 mod qmp;
+mod room;
 mod serial;
 mod site;
 pub mod switch;
@@ -20,7 +23,9 @@ mod wait;
 mod workspace;
 
 pub use accel::{Accel, TINY_GUEST_UP, accelerator};
+pub use admin::Admin;
 pub use appliance::{ZFS_TAINTS, started_clean};
+pub use browser::{Browser, PANEL_NAME, Page};
 pub use console::{Console, Output};
 pub use image::{Image, find_image, target_folder};
 pub use lan::{Lan, mac_of};
@@ -29,7 +34,8 @@ pub use machine::{
 };
 pub use process::{Process, run_tool};
 pub use qmp::Qmp;
+pub use room::{Room, first_code, free_port};
 pub use serial::Serial;
-pub use site::{DEVICE_UP, Site, answers, converged, up};
+pub use site::{DEVICE_UP, Site, answers, converged, events, up};
 pub use wait::{secs, wait_until};
 pub use workspace::{Workspace, token, write_file};

@@ -119,11 +119,7 @@ impl Site {
 
     /// What happened, in order.
     pub async fn events(&self) -> Result<Vec<Value>> {
-        let lines = self.agent.debug().check("clusterducks-agent ctl events").await?;
-        lines
-            .lines()
-            .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))
-            .collect()
+        events(&self.agent).await
     }
 
     /// Waits until the agent heard that the device reached a step of its boot, and returns that event.
@@ -153,6 +149,12 @@ pub async fn answers(agent: &Machine) -> Result<()> {
         Ok(status.success().then_some(()))
     })
     .await
+}
+
+/// What happened at an agent, in order.
+pub async fn events(agent: &Machine) -> Result<Vec<Value>> {
+    let lines = agent.debug().check("clusterducks-agent ctl events").await?;
+    lines.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
 async fn apply(agent: &Machine, document: &Value) -> Result<()> {
@@ -203,12 +205,12 @@ fn document(guest_sha256: &str) -> Value {
     })
 }
 
-fn guest_disk() -> Result<DiskSpec> {
+pub(crate) fn guest_disk() -> Result<DiskSpec> {
     Ok(DiskSpec::ReadOnly { file: find_image(Image::GuestDebian)?, serial: "guest".into() })
 }
 
 /// The digest of the guest's image as a disk shows it: padded with zeroes to whole sectors.
-async fn guest_sha256() -> Result<String> {
+pub(crate) async fn guest_sha256() -> Result<String> {
     let file = find_image(Image::GuestDebian)?;
     tokio::task::spawn_blocking(move || sha256_of_disk(&file)).await?
 }

@@ -5,18 +5,16 @@
 use anyhow::{Context, Result, ensure};
 use qemu_tests::switch::Tap;
 use qemu_tests::{
-    DiskSpec, Image, Lan, Machine, TINY_GUEST_UP, secs, started_clean, token, wait_until,
+    DiskSpec, Image, Lan, Machine, PANEL_NAME as NAME, first_code, secs, started_clean, token,
+    wait_until,
 };
-use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-
-const NAME: &str = "clusterducks.local";
 
 #[tokio::test]
 async fn a_panel_serves_its_console_and_keeps_its_accounts_over_a_power_cut() -> Result<()> {
     let lan = Lan::new("panel")?;
-    let neighbour = dhcp_server(&lan).await?;
+    let neighbour = lan.dhcp_server(1).await?;
     let panel = lan.panel(Image::PanelDebug)?.bios().start().await?;
     started_clean(&panel, "/data/panel", 0).await?;
     assert_eq!(writable_by_the_service(&panel).await?, "/data/panel /tmp /var/tmp");
@@ -44,17 +42,6 @@ async fn a_panel_serves_its_console_and_keeps_its_accounts_over_a_power_cut() ->
     let answer = trusting(&panel, &root, &get("/first-start")).await?;
     assert!(answer.starts_with("HTTP/1.0 303 "), "the account is gone: {answer}");
     lan.passed()
-}
-
-/// Without a server that gives one, a panel has no address that others reach.
-async fn dhcp_server(lan: &Lan) -> Result<Machine> {
-    let server = lan.tiny("dhcp", 1)?.start().await?;
-    server.expect(TINY_GUEST_UP, secs(30)).await?;
-    let config = "interface eth0\nstart 10.77.0.100\nend 10.77.0.120\n\
-        option subnet 255.255.255.0\nlease_file /tmp/leases\npidfile /tmp/pid\n";
-    server.debug().put("/tmp/udhcpd.conf", config.as_bytes()).await?;
-    server.debug().check(": >/tmp/leases; udhcpd -f /tmp/udhcpd.conf >/tmp/log 2>&1 &").await?;
-    Ok(server)
 }
 
 /// The folders that the service may write to, in its own view of the file systems.
@@ -140,10 +127,7 @@ fn split(answer: &str) -> Result<(String, String)> {
 
 /// Signs up as the first admin, by the code that stands in the box's log.
 async fn make_the_first_account(panel: &Machine, root: &str) -> Result<()> {
-    let log = panel.debug().check("journalctl -b -u clusterducks-panel -o cat").await?;
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let code = lines.filter_map(|line| line["code"].as_str().map(str::to_owned)).next_back();
-    let code = code.with_context(|| format!("no code in {log}"))?;
+    let code = first_code(panel).await?;
     let password = format!("{}-{}", token(), token());
     let form = format!(
         "code={code}&full_name=Ada+Lovelace&name=ada&mail=&password={password}&again={password}"
