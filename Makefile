@@ -53,7 +53,7 @@ test-images: guest-image tiny-guest
 	images/build panel debian 0
 	images/build panel debian 1
 
-demo: test-images ## boots an agent and a device from it, step by step (ONCE=1: exit when it is up)
+demo: test-images ## a panel, an agent and a device, step by step, and the console (ONCE=1: exit when the device is up)
 	images/prepare e2e
 	cargo run --release --locked --package qemu-tests --bin demo
 

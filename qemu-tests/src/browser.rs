@@ -157,11 +157,13 @@ impl Page {
         plain(body).chars().take(MOST_WORDS).collect()
     }
 
-    /// The words of the list below a heading; nothing where the page has no such list.
-    pub fn list_below(&self, heading: &str) -> Option<String> {
+    /// The facts of the list below a heading, each with its name; nothing where the page has no such list.
+    pub fn facts_below(&self, heading: &str) -> Option<String> {
         let (_, below) = self.html.split_once(&format!(">{heading}</h"))?;
-        let list = below.split("<h").next()?.split_once("<dl")?.1;
-        Some(plain(list)).filter(|words| !words.is_empty())
+        let section = below.split_once("<h").map_or(below, |(section, _)| section);
+        let facts = section.split("<dt").skip(1).filter_map(|fact| fact.split_once("</dt>"));
+        let facts = facts.map(|(name, fact)| format!("{}: {}", plain(name), plain(fact)));
+        Some(facts.collect::<Vec<_>>().join("; ")).filter(|facts| !facts.is_empty())
     }
 }
 
@@ -190,6 +192,17 @@ mod tests {
             Page { path: String::new(), html: html.to_owned(), status: 200, redirected: false };
         assert_eq!(page.link("/networks/").as_deref(), Some("/networks/7"));
         assert_eq!(page.link("/servers/"), None);
+    }
+
+    #[test]
+    fn facts_are_those_of_their_own_section() {
+        let html = "<h2>What failed</h2>\n<p>Nothing.</p><h3>What waits</h3>\n<dl class=\"facts\">\
+            <dt>pool tank</dt><dd>no <b>disk</b></dd><dt>dhcp</dt><dd>no card</dd></dl><h2>Pools</h2>";
+        let page =
+            Page { path: String::new(), html: html.to_owned(), status: 200, redirected: false };
+        assert_eq!(page.facts_below("What failed"), None);
+        let waits = page.facts_below("What waits").unwrap();
+        assert_eq!(waits, "pool tank: no disk; dhcp: no card");
     }
 
     #[test]

@@ -1,16 +1,22 @@
-//! `make demo`: from a flashed agent to a diskless device that runs, told step by step. With `ONCE=1` it ends when the device is
-//! up; else it ends in a shell of the device. Every machine ends with it.
+//! `make demo`: from a flashed panel and a flashed agent to a diskless device that runs, told step by step; all that is saved is saved
+//! at the panel's console. With `ONCE=1` it ends when the device is up; else it ends in a shell of the device, and the console is
+//! there to be looked at. Every machine ends with it.
 
 use anyhow::{Context, Result, bail};
-use qemu_tests::{DEVICE_UP, Machine, Site, secs, wait_until};
+use qemu_tests::{DEVICE_UP, Machine, Page, Room, events, free_port, secs, token, wait_until};
 use serde_json::Value;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// The device that boots.
 const DEVICE: u32 = 10;
-/// A pause between two looks at the server.
+/// Where the console is, unless another program is there.
+const PORT: u16 = 8443;
+/// Who makes the first account.
+const NAME: &str = "demo";
+/// A pause between two looks at the agent.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What happens, with the seconds since the start.
@@ -35,69 +41,74 @@ async fn main() -> Result<()> {
 
 async fn demo(once: bool) -> Result<()> {
     let story = Story { started: Instant::now() };
-    story.tell("agent: starts from its flashed disk image");
-    let mut site = Site::flashed("demo").await?;
-    story.tell("agent: up");
-    site.add_device(DEVICE, "overlay");
-    let generation = site.send().await?;
-    story.tell("agent: document in force: a pool, a network, an image to import, one device");
-    converge(&site, generation, &story).await?;
+    let port = match TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)) {
+        Ok(_free) => PORT,
+        Err(_) => free_port()?,
+    };
+    let (console, password) =
+        (format!("https://127.0.0.1:{port}/"), format!("{}-{}", token(), token()));
+    story.tell("panel: starts from its flashed disk image");
+    let mut room = Room::new("demo", port).await?;
+    let code = room.first_code().await?;
+    story.tell(&format!("panel: its console is at {console}; its one-time code is {code}"));
+    room.admin.sign_up(&code, NAME, &password).await?;
+    story.tell(&format!("admin: signed up by that code, as {NAME} with the password {password}"));
+    room.admin.make_network().await?;
+    let seed = room.admin.make_seed().await?;
+    story.tell("admin: made an organization, a network, a subnet, and a join code for a server");
+    story.tell("agent: starts from its flashed disk image, with that code on its boot partition");
+    let agent = room.flash_agent(&seed).await?;
+    room.admin.await_server().await?;
+    story.tell("agent: joined; the panel is connected to it");
+    room.end_other_dhcp().await?;
+    room.admin.set_up().await?;
+    room.admin.add_device(DEVICE).await?;
+    story.tell("admin: saved a pool, an image to import, a group, one device");
+    follow_work(&room, &story).await?;
     story.tell("agent: ready");
     story.tell("device: pc-10 is switched on; it has no disk");
-    let device = site.machine(DEVICE)?.bios().start().await?;
-    follow_boot(&site, &device, &story).await?;
+    let device = room.start_device(DEVICE).await?;
+    follow_boot(&agent, &device, &story).await?;
     story.tell("device up");
     if !once {
+        println!("The console is at {console}, for {NAME} with the password {password}.");
+        println!(
+            "Its root certificate, which a browser does not know yet: {console}certificates/root.pem"
+        );
         shell(&device).await?;
     }
-    site.lan.passed()
+    room.lan.passed()
 }
 
-/// Tells what the server works at until it is as the document says.
-async fn converge(site: &Site, generation: u64, story: &Story) -> Result<()> {
+/// Tells what the server works at, until it is as the console says.
+async fn follow_work(room: &Room, story: &Story) -> Result<()> {
     let mut told = String::new();
-    wait_until("the server to be ready", secs(300), async || {
-        let status = site.status().await?;
-        let work = describe(&status);
+    let look = |page: &Page| {
+        let work = describe(page);
         if work != told && !work.is_empty() {
             story.tell(&format!("agent: {work}"));
             told = work;
         }
-        let in_force = status.get("generation") == Some(&Value::from(generation));
-        let ready = in_force && status.get("converged") == Some(&Value::Bool(true));
-        if !ready {
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(ready.then_some(()))
-    })
-    .await
+    };
+    room.admin.ready(secs(300), look).await
 }
 
-/// What fails, or else what is waited for.
-fn describe(status: &Value) -> String {
-    let words = |key: &str| -> Vec<String> {
-        let map = status.get(key).and_then(Value::as_object);
-        map.into_iter()
-            .flatten()
-            .map(|(what, why)| format!("{what}: {}", why.as_str().unwrap_or_default()))
-            .collect()
-    };
-    let failures = words("failures");
-    if failures.is_empty() {
-        words("waiting").join("; ")
-    } else {
-        format!("failed: {}", failures.join("; "))
+/// What fails, or else what is waited for, as the server's page has it.
+fn describe(page: &Page) -> String {
+    match page.facts_below("What failed") {
+        Some(failures) => format!("failed: {failures}"),
+        None => page.facts_below("What waits").unwrap_or_default(),
     }
 }
 
 /// Tells each step of the boot until the device is up.
-async fn follow_boot(site: &Site, device: &Machine, story: &Story) -> Result<()> {
+async fn follow_boot(agent: &Machine, device: &Machine, story: &Story) -> Result<()> {
     let mut seen = 0;
     wait_until("the device to be up", secs(180), async || {
         if !device.is_on() {
             bail!("the device went off; its log is in {}", device.folder().display());
         }
-        for event in site.events().await? {
+        for event in events(agent).await? {
             let number =
                 event.get("number").and_then(Value::as_u64).context("an event has a number")?;
             let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
