@@ -37,6 +37,12 @@ enum Error {
 
 type Read = BTreeMap<&'static str, Vec<u8>>;
 
+/// What is read beside the files: the revocation list of the document in force.
+const REVOKED: &str = "the document's revocation list";
+
+/// Gives the revocation list in force, in PEM.
+pub type Revoked = Box<dyn Fn() -> Option<String> + Send>;
+
 /// A server and the files that it needs, all of them.
 #[derive(Debug)]
 struct Site {
@@ -50,7 +56,8 @@ static API: Site = Site {
     files: &["api.crt", "api.key", "panel-ca.crt"],
     make: |read| {
         let file = |name| read.get(name).map_or(&[][..], Vec::as_slice);
-        tls::panel_config(file("api.crt"), file("api.key"), file("panel-ca.crt"))
+        let revoked = read.get(REVOKED).map(Vec::as_slice);
+        tls::panel_config(file("api.crt"), file("api.key"), file("panel-ca.crt"), revoked)
     },
 };
 
@@ -64,13 +71,19 @@ static BOOT: Site = Site {
 };
 
 /// The certificates, kept up to date by [`Certificates::keep`].
-#[derive(Debug)]
 pub struct Certificates {
     folder: PathBuf,
     api: Kept,
     boot: Kept,
     link: Chosen,
+    revoked: Revoked,
     shown: watch::Sender<BTreeMap<String, Certificate>>,
+}
+
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificates").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// What is known of one server's files.
@@ -85,7 +98,7 @@ struct Kept {
 
 impl Certificates {
     /// Reads the folder for the first time; it need not be there.
-    pub fn open(folder: &Path) -> Self {
+    pub fn open(folder: &Path, revoked: Revoked) -> Self {
         let kept = |site| Kept {
             site,
             last: None,
@@ -97,6 +110,7 @@ impl Certificates {
             api: kept(&API),
             boot: kept(&BOOT),
             link: Chosen::default(),
+            revoked,
             shown: watch::Sender::default(),
         };
         certificates.look();
@@ -140,8 +154,8 @@ impl Certificates {
 
     fn look(&mut self) {
         self.link.look(&self.folder);
-        self.api.look(&self.folder);
-        self.boot.look(&self.folder);
+        self.api.look(&self.folder, (self.revoked)());
+        self.boot.look(&self.folder, None);
         let states = [&self.api, &self.boot]
             .map(|kept| (kept.site.name.to_owned(), kept.state.clone()))
             .into();
@@ -154,9 +168,14 @@ impl Certificates {
 }
 
 impl Kept {
-    fn look(&mut self, folder: &Path) {
+    fn look(&mut self, folder: &Path, revoked: Option<String>) {
         let server = self.site.name;
-        let read = self.site.read(folder);
+        let mut read = self.site.read(folder);
+        if let (Ok(read), Some(revoked)) = (&mut read, revoked)
+            && !read.is_empty()
+        {
+            read.insert(REVOKED, revoked.into_bytes());
+        }
         let seen = read.as_ref().map(Clone::clone).map_err(chain);
         if self.last.as_ref() == Some(&seen) {
             return;

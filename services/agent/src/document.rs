@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use host::seam::chain;
 use model::{
     desired::Desired,
     validate::{Fault, validate},
 };
 use serde_json::{Value, error::Category};
 use serde_path_to_error::{Path, Segment};
+
+use crate::tls::revocation_list;
 
 /// The most faults of type that are listed: a list of thousands helps nobody, and each costs a reading of the document.
 const MOST_FAULTS: usize = 100;
@@ -29,7 +32,14 @@ pub fn read_document(text: &[u8]) -> Result<Desired, Vec<Fault>> {
     reader
         .end()
         .map_err(|error| vec![Fault { path: ".".to_owned(), message: error.to_string() }])?;
-    let faults = validate(&desired);
+    let mut faults = validate(&desired);
+    if let Some(list) = &desired.revocation_list_pem
+        && let Err(error) = revocation_list(list.as_bytes())
+    {
+        // With a list that it can't read the API would close, and no panel could send another.
+        let path = "revocation_list_pem".to_owned();
+        faults.push(Fault { path, message: chain(&error) });
+    }
     if faults.is_empty() { Ok(desired) } else { Err(faults) }
 }
 

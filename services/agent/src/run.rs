@@ -116,7 +116,9 @@ pub async fn run<H: Host>(
         discoveries,
         &mut registry,
     ));
-    let certificates = Certificates::open(&paths.tls());
+    let in_force = handle.clone();
+    let revoked = move || in_force.view().document().revocation_list_pem.clone();
+    let certificates = Certificates::open(&paths.tls(), Box::new(revoked));
     let api_connections = Connections::register(&mut registry, "clusterducks_api");
     let listed = Arc::clone(&service);
     let api = Arc::new(Api {

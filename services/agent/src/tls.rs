@@ -8,7 +8,10 @@ use rustls::{
     SignatureScheme,
     client::{danger::HandshakeSignatureValid, verify_server_name},
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{
+        CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
+        pem::PemObject,
+    },
     server::{
         ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -24,6 +27,9 @@ pub enum TlsError {
     /// The chain or the key is not PEM.
     #[error("the certificate chain or its key can't be read")]
     Pem(#[from] rustls::pki_types::pem::Error),
+    /// The revocation list is PEM, and no list.
+    #[error("the revocation list can't be read")]
+    List(#[from] webpki::Error),
     /// The file has no certificate in it.
     #[error("there is no certificate in it")]
     Empty,
@@ -39,7 +45,7 @@ impl TlsError {
     /// Whether the same files may do later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Pem(_) | Self::Empty | Self::Refused(_) | Self::Ca(_) => false,
+            Self::Pem(_) | Self::List(_) | Self::Empty | Self::Refused(_) | Self::Ca(_) => false,
         }
     }
 }
@@ -57,21 +63,27 @@ pub fn open_config(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
-/// A server for the panel alone: TLS 1.3, and a client certificate that chains to `ca_pem` and carries the name [`PANEL`].
+/// A server for the panel alone: TLS 1.3, and a client certificate that chains to `ca_pem`, carries the name [`PANEL`], and is not
+/// on the list `revoked_pem`. A list that is too old counts still: an agent goes on with its last one while it hears of no other.
+/// What another authority signed is not on it, and is let in.
 ///
 /// # Errors
-/// When the three can't be read or don't go together.
+/// When they can't be read or don't go together.
 pub fn panel_config(
     chain_pem: &[u8],
     key_pem: &[u8],
     ca_pem: &[u8],
+    revoked_pem: Option<&[u8]>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(ca_pem)? {
         roots.add(certificate)?;
     }
-    let chains =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .with_crls(revoked_pem.map(revocation_list).transpose()?)
+        .only_check_end_entity_revocation()
+        .allow_unknown_revocation_status()
+        .build()?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(PanelOnly { chains }))
@@ -80,6 +92,16 @@ pub fn panel_config(
     // Each connection proves itself anew: a ticket would outlive the certificate that it was given for.
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// Reads a revocation list, as the API does that is held to it.
+///
+/// # Errors
+/// It is none.
+pub fn revocation_list(pem: &[u8]) -> Result<CertificateRevocationListDer<'static>, TlsError> {
+    let list = CertificateRevocationListDer::from_pem_slice(pem)?;
+    webpki::OwnedCertRevocationList::from_der(&list)?;
+    Ok(list)
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -4,10 +4,19 @@
 
 mod lab;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use hyper::StatusCode;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
@@ -45,8 +54,34 @@ impl Ca {
 
     /// The common name is always the panel's: only the alternative names may count.
     fn issue(&self, name: &str) -> Identity {
+        static NEXT: AtomicU64 = AtomicU64::new(1000);
+        self.issue_numbered(name, NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What took these numbers back, in PEM.
+    fn revoked(&self, serials: &[u64]) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            // Agents go on with a list that is too old.
+            next_update: date_time_ymd(2026, 1, 2),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    fn issue_numbered(&self, name: &str, serial: u64) -> Identity {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, "panel");
+        params.serial_number = Some(SerialNumber::from(serial));
         let key = KeyPair::generate().unwrap();
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity { chain, key: key.serialize_pem() }
@@ -208,6 +243,34 @@ async fn a_certificate_of_the_right_ca_with_another_name_is_refused() {
     let fleet = Fleet::start().await;
     let agent = fleet.ours.issue("agent-02");
     fleet.refused(&fleet.client(Some(&agent), &[&TLS13]), "name").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panel_whose_certificate_was_taken_back_is_refused() {
+    let fleet = Fleet::start().await;
+    let (lost, other) = (fleet.ours.issue_numbered("panel", 7), fleet.ours.issue("panel"));
+    let list = |list: &str| json!({ "generation": 1, "revocation_list_pem": list }).to_string();
+    let wrong = fleet.ours.pem.replace("CERTIFICATE", "X509 CRL");
+    for wrong in ["none", &wrong] {
+        let (status, refused) = fleet.panel("PUT", "/v1/desired", list(wrong)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused["faults"][0]["path"], "revocation_list_pem", "{refused}");
+    }
+    let (status, _) = fleet.panel("PUT", "/v1/desired", list(&fleet.ours.revoked(&[7]))).await;
+    assert_eq!(status, StatusCode::OK);
+    let heard = async |identity: &Identity| {
+        let client = fleet.client(Some(identity), &[&TLS13]);
+        let mut answer = Vec::new();
+        if let Ok(mut stream) = fleet.connect(&client).await {
+            let request = b"GET /v1/status HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n";
+            let _broken = stream.write_all(request).await;
+            let _broken = stream.read_to_end(&mut answer).await;
+        }
+        answer.starts_with(b"HTTP/1.1 200")
+    };
+    wait_for(async || (!heard(&lost).await).then_some(())).await;
+    assert!(heard(&other).await, "another one of the panel's is not on the list");
+    fleet.state("api", "in-use").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,10 @@ pub struct Desired {
     /// address by DHCP on every card that serves no network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub management: Option<Management>,
+    /// Which certificates of the panel's authority don't count any more, the panel's own among them: a revocation list (RFC 5280,
+    /// 5) in PEM. Absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_list_pem: Option<String>,
     /// Pools to make or import.
     #[serde(default)]
     pub pools: Vec<Pool>,

@@ -60,7 +60,8 @@ impl Site {
 }
 
 /// The document of one server of a site. A server is given what it can hold: volumes of its pools, groups of these volumes, its
-/// own vDisks, and the devices of its subnets that need nothing else. The generation number is left at 0.
+/// own vDisks, and the devices of its subnets that need nothing else. The generation number is left at 0, and
+/// there is no revocation list.
 pub fn render(site: &Site, server: &Server, destroy: Vec<Mark>) -> Desired {
     let pools: BTreeSet<_> = server.pools.iter().map(|pool| &pool.name).collect();
     let stores = server.role.stores();
@@ -93,6 +94,7 @@ pub fn render(site: &Site, server: &Server, destroy: Vec<Mark>) -> Desired {
         generation: 0,
         server: Some(server.name.clone()),
         management: server.management.clone(),
+        revocation_list_pem: None,
         pools: server.pools.clone(),
         networks,
         volumes,
@@ -139,10 +141,16 @@ pub enum Published {
     },
 }
 
-/// Renders a server's document and keeps it, when it says something new.
-pub(crate) fn publish(tx: Tx<'_>, id: Id<Server>, now_ms: u64) -> Result<Published, Error> {
+/// Renders a server's document, with this revocation list in PEM, and keeps it, when it says something new.
+pub(crate) fn publish(
+    tx: Tx<'_>,
+    id: Id<Server>,
+    revocations: Option<&str>,
+    now_ms: u64,
+) -> Result<Published, Error> {
     let Some(server) = tx.get(id)? else { return Ok(Published::Unchanged) };
     let mut desired = rendered(tx, &server)?;
+    desired.revocation_list_pem = revocations.map(str::to_owned);
     let faults = validate(&desired);
     if !faults.is_empty() {
         // It stays stale, so that the fault is told until it is gone.
@@ -176,10 +184,28 @@ pub(crate) fn rendered(tx: Tx<'_>, server: &Stored<Server>) -> Result<Desired, E
     Ok(render(&site, &server.value, tx.destroys(server.id)?))
 }
 
-/// What a server would do for a document that it would not do for the one it has. What it showed of itself lacks its DHCP server,
-/// which is taken to be as the document before wants it, and the boots that run with their exports, which are left out of both.
-pub fn about_to_change(before: &Desired, after: &Desired, status: &Status) -> Plan {
-    let mut observed = Observed {
+/// What a server still has to do for its document, as far as that can be seen from what it showed: what it does not show of
+/// itself (its name, its resolvers, its DHCP server) is taken to be as the document wants it, and the boots that run are left out.
+pub fn to_do(document: &Desired, status: &Status) -> Plan {
+    let document = Document::new(document.clone());
+    let boots = Boots::default();
+    let mut observed = shown(status);
+    for step in plan(&document, &boots, &observed).steps {
+        match step {
+            Step::SetServerName(name) => observed.server = Some(name),
+            Step::Lease(cards) => observed.leasing = cards,
+            Step::SetResolvers(servers) => observed.resolvers = servers,
+            Step::SetTimeServers(servers) => observed.time_servers = servers,
+            Step::ConfigureDhcp(config) => observed.dhcp = Some(config),
+            _ => {}
+        }
+    }
+    plan(&document, &boots, &observed)
+}
+
+/// What a server shows of its machine, as planning takes it.
+fn shown(status: &Status) -> Observed {
+    Observed {
         links: status.links.clone(),
         disks: status.disks.clone(),
         pools: status.pools.clone(),
@@ -187,7 +213,13 @@ pub fn about_to_change(before: &Desired, after: &Desired, status: &Status) -> Pl
         boot_files: status.boot_files.clone(),
         imports: status.imports.clone(),
         ..Observed::default()
-    };
+    }
+}
+
+/// What a server would do for a document that it would not do for the one it has. What it showed of itself lacks its DHCP server,
+/// which is taken to be as the document before wants it, and the boots that run with their exports, which are left out of both.
+pub fn about_to_change(before: &Desired, after: &Desired, status: &Status) -> Plan {
+    let mut observed = shown(status);
     let boots = Boots::default();
     let known = plan(&Document::new(before.clone()), &boots, &observed);
     observed.dhcp = known.steps.iter().find_map(|step| match step {

@@ -38,6 +38,7 @@ pub(crate) use work::{invalid, organization_of};
 
 use crate::{
     access::{Standing, Standings, Verb},
+    ca::RevocationList,
     desired::Published,
     fleet::Board,
     noun::{Id, Noun, Place, Stored, User},
@@ -151,6 +152,7 @@ pub struct Panel {
     joins: Mutex<join::Tries>,
     changes: watch::Sender<u64>,
     board: Arc<Board>,
+    revocations: Mutex<Option<Arc<RevocationList>>>,
 }
 
 impl fmt::Debug for Panel {
@@ -163,7 +165,14 @@ impl Panel {
     /// Operations over this store.
     pub fn new(store: Store, clock: Clock) -> Self {
         let changes = watch::Sender::new(0);
-        Self { store, clock, joins: Mutex::default(), changes, board: Arc::default() }
+        Self {
+            store,
+            clock,
+            joins: Mutex::default(),
+            changes,
+            board: Arc::default(),
+            revocations: Mutex::default(),
+        }
     }
 
     /// The store, for backups.

@@ -31,7 +31,7 @@ use std::{
 pub use addresses::Holder;
 pub use audit::{Entry, EntryQuery};
 pub(crate) use boots::ToldStep;
-pub use certificates::Booked;
+pub use certificates::{Booked, BookedQuery, BookedState};
 pub(crate) use contacts::{Contact, sighting};
 pub use documents::{Document, Health};
 pub use errands::{Job, JobState, JoinCode};

@@ -89,7 +89,7 @@ impl Certificate {
     }
 }
 
-fn from_unix(seconds: i64) -> Result<SystemTime, Error> {
+pub(super) fn from_unix(seconds: i64) -> Result<SystemTime, Error> {
     let seconds = u64::try_from(seconds).map_err(|_| Error::Certificate)?;
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or(Error::Certificate)
 }
@@ -119,7 +119,7 @@ impl Serial {
     }
 
     /// Takes what a certificate carries: an integer of the shortest form.
-    fn from_integer(integer: &[u8]) -> Option<Self> {
+    pub(super) fn from_integer(integer: &[u8]) -> Option<Self> {
         let digits = match integer {
             [0, rest @ ..] => rest,
             all => all,

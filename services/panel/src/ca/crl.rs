@@ -1,6 +1,9 @@
 //! Revocation lists (RFC 5280, 5): which certificates of an authority don't count any more, signed by it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{
     CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
@@ -8,7 +11,7 @@ use rcgen::{
 use rustls::pki_types::CertificateRevocationListDer;
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, Error, Serial, pem};
+use super::{Authority, Error, Serial, certificate::from_unix, pem};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -59,10 +62,48 @@ pub struct Revoked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationList {
     der: CertificateRevocationListDer<'static>,
+    issuer: String,
+    number: u64,
     next_update: SystemTime,
+    serials: BTreeSet<Serial>,
 }
 
 impl RevocationList {
+    /// Takes a list back from its DER. Who signed it is not looked at.
+    ///
+    /// # Errors
+    /// It is no list as ours are.
+    pub fn parse(der: Vec<u8>) -> Result<Self, Error> {
+        let (rest, read) = x509_parser::parse_x509_crl(&der).map_err(|_| Error::RevocationList)?;
+        let next = read.next_update().map(|next| next.timestamp());
+        let number = read.crl_number().and_then(|number| number.to_u64_digits().first().copied());
+        let serials = read.iter_revoked_certificates();
+        let serials = serials.map(|revoked| Serial::from_integer(revoked.raw_serial()));
+        let (Some(next), true) = (next, rest.is_empty()) else {
+            return Err(Error::RevocationList);
+        };
+        let issuer = read.issuer().to_string();
+        let serials = serials.collect::<Option<_>>().ok_or(Error::RevocationList)?;
+        let next_update = from_unix(next)?;
+        let der = CertificateRevocationListDer::from(der.clone());
+        Ok(Self { issuer, number: number.unwrap_or_default(), next_update, serials, der })
+    }
+
+    /// The distinguished name of the authority that signed it.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Its number: each list has a higher one than those before.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The certificates that are on it.
+    pub fn serials(&self) -> &BTreeSet<Serial> {
+        &self.serials
+    }
+
     /// The list in DER.
     pub fn der(&self) -> &CertificateRevocationListDer<'static> {
         &self.der
@@ -106,8 +147,8 @@ impl Authority {
             revoked_certs: revoked.iter().map(entry).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let list = params.signed_by(self.issuer())?;
-        Ok(RevocationList { der: list.into(), next_update })
+        let list: CertificateRevocationListDer<'_> = params.signed_by(self.issuer())?.into();
+        RevocationList::parse(list.to_vec())
     }
 }
 

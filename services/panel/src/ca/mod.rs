@@ -55,6 +55,9 @@ pub enum Error {
     /// Not a certificate of ours in DER.
     #[error("the certificate can't be read")]
     Certificate,
+    /// Not a revocation list of ours in DER.
+    #[error("the revocation list can't be read")]
+    RevocationList,
     /// The certificate has another key.
     #[error("the authority's certificate and its key don't go together")]
     OtherKey,
@@ -100,6 +103,7 @@ impl Error {
             Self::Generate => true,
             Self::Key(_)
             | Self::Certificate
+            | Self::RevocationList
             | Self::OtherKey
             | Self::NotARoot
             | Self::Role(_)

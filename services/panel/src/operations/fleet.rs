@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Actor, Data, Error, Kind, Panel, Work};
 use crate::{
     access::Verb,
-    desired::{Published, about_to_change, publish, rendered},
+    desired::{Published, about_to_change, publish, rendered, to_do},
     noun::{Id, Network, Noun, Place, Server, Stored},
     sighting::Sighting,
     store::{self, Document},
@@ -44,7 +44,9 @@ impl Panel {
     pub fn publish(&self) -> Result<Vec<PublishedOf>, Error> {
         let stale = self.store.read(|tx| tx.stale_servers())?;
         let now_ms = (self.clock)();
-        let one = |id| (id, self.store.write(|tx| Ok(publish(tx, id, now_ms)?)));
+        let list = self.revocation_list().map(|list| list.pem());
+        let list = list.as_deref();
+        let one = |id| (id, self.store.write(|tx| Ok(publish(tx, id, list, now_ms)?)));
         Ok(stale.into_iter().map(one).collect())
     }
 
@@ -114,11 +116,12 @@ impl Panel {
     /// The store failed; the document can't be made, so that the one before stays.
     pub(crate) fn retell(&self, server: Id<Server>, generation: u64) -> Result<(), Error> {
         let now_ms = (self.clock)();
+        let list = self.revocation_list().map(|list| list.pem());
         self.store.write(|tx| {
             if !tx.forget_body(server, generation)? {
                 return Ok(());
             }
-            match publish(tx, server, now_ms)? {
+            match publish(tx, server, list.as_deref(), now_ms)? {
                 Published::Changed { .. } => Ok(()),
                 // What was forgotten is not: nobody is told a document that says nothing.
                 published @ (Published::Unchanged | Published::Faulty { .. }) => {
@@ -137,6 +140,20 @@ impl Panel {
             work.seen(server)?;
             Ok(work.tx.document(server)?)
         })
+    }
+
+    /// What a server still has to do for the document that it was told last; absent until it has shown itself.
+    ///
+    /// # Errors
+    /// There is no such server that the actor may see.
+    pub fn to_do(&self, actor: Actor, server: Id<Server>) -> Result<Option<Plan>, Error> {
+        let Some(document) = self.document(actor, server)? else { return Ok(None) };
+        let Some(status) = document.status else { return Ok(None) };
+        if status.converged && status.generation == document.generation {
+            return Ok(Some(Plan::default()));
+        }
+        let told: Desired = serde_json::from_str(&document.body).map_err(store::Error::Json)?;
+        Ok(Some(to_do(&told, &status)))
     }
 
     /// What making this would bring to the servers, without making it.
@@ -236,6 +253,8 @@ fn previews(work: Work<'_>, place: Place) -> Result<Vec<Preview>, Error> {
         let before = before.unwrap_or_default();
         let mut after = rendered(work.tx, &server)?;
         after.generation = before.generation;
+        // It is made anew now and then, whatever somebody changes.
+        after.revocation_list_pem.clone_from(&before.revocation_list_pem);
         let status = document.and_then(|document| document.status);
         let plan = match &status {
             Some(status) => about_to_change(&before, &after, status),

@@ -247,6 +247,15 @@ impl Panel {
         })
     }
 
+    /// A box that waits for somebody to confirm it.
+    ///
+    /// # Errors
+    /// None waits with this code, or the actor may not make servers there.
+    pub fn waiting_join(&self, actor: Actor, code: i64) -> Result<Join, Error> {
+        let waiting = self.waiting_joins(actor)?.into_iter().find(|join| join.code == code);
+        waiting.ok_or(Error::NotFound { noun: Noun::Server })
+    }
+
     /// Says yes to a box that waits: it is let in when it asks the next time. False when that was decided before.
     ///
     /// # Errors
@@ -383,6 +392,7 @@ impl Work<'_> {
             address: from,
             name: request.name.clone(),
             hardware: request.hardware.clone(),
+            keys: hex::encode(keys.digest.0),
             asked_ms: self.now_ms,
             decision: if code.confirm { Decision::Waiting } else { Decision::Confirmed },
         };

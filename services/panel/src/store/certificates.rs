@@ -2,13 +2,13 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use rusqlite::Row;
+use rusqlite::{Row, params_from_iter};
 use serde::{
-    Serialize,
+    Deserialize, Serialize,
     de::{DeserializeOwned, Error as _},
 };
 
-use super::{Error, Tx};
+use super::{Cursor, Error, FieldError, Owner, Page, Scope, Tx, listing::scope_condition};
 use crate::{
     ca::{Certificate, Kind, Reason, Revoked, Serial},
     noun::{Id, Server},
@@ -33,6 +33,44 @@ pub struct Booked {
     pub revoked_ms: Option<u64>,
     /// Why.
     pub reason: Option<Reason>,
+}
+
+/// How a certificate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BookedState {
+    /// It counts.
+    Good,
+    /// It was taken back.
+    Revoked,
+    /// It ended by itself.
+    Ended,
+}
+
+impl Booked {
+    /// How it stands at that time.
+    pub fn state(&self, now_ms: u64) -> BookedState {
+        match self.revoked_ms {
+            Some(_) => BookedState::Revoked,
+            None if self.ends_ms <= now_ms => BookedState::Ended,
+            None => BookedState::Good,
+        }
+    }
+}
+
+/// Which certificates shall be shown, the newest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BookedQuery {
+    /// Only for this use.
+    pub kind: Option<Kind>,
+    /// Only those that stand so.
+    pub state: Option<BookedState>,
+    /// Only those with this in their name, or at the beginning of their number.
+    pub search: Option<String>,
+    /// Where to go on.
+    pub cursor: Option<Cursor>,
+    /// Rows of the page, up to 200; absent means 50.
+    pub limit: Option<usize>,
 }
 
 /// A word of a row as its type, through serde as everything else.
@@ -105,6 +143,62 @@ impl Tx<'_> {
             found.push(booked(row)?);
         }
         Ok(found)
+    }
+
+    /// A page of those of a scope's servers; those of none for whom the scope is all.
+    pub(crate) fn issued(
+        self,
+        scope: &Scope,
+        query: &BookedQuery,
+        now_ms: u64,
+    ) -> Result<Page<Booked>, Error> {
+        let (condition, mut values) = scope_condition(Owner::Network("t.network_id"), scope);
+        let mut sql = vec![condition];
+        if let Some(kind) = query.kind {
+            sql.push("c.kind = ?".to_owned());
+            values.push(kind.word().to_owned().into());
+        }
+        if let Some(state) = query.state {
+            let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+            let (is, looks_at_clock) = match state {
+                BookedState::Good => ("c.revoked_ms IS NULL AND c.ends_ms > ?", true),
+                BookedState::Ended => ("c.revoked_ms IS NULL AND c.ends_ms <= ?", true),
+                BookedState::Revoked => ("c.revoked_ms IS NOT NULL", false),
+            };
+            sql.push(is.to_owned());
+            values.extend(looks_at_clock.then(|| now.into()));
+        }
+        if let Some(text) = &query.search {
+            sql.push("(instr(lower(c.subject), ?) OR instr(c.serial, ?) = 1)".to_owned());
+            values.extend([text.to_lowercase().into(), text.to_lowercase().into()]);
+        }
+        if let Some(cursor) = &query.cursor {
+            let last: i64 = cursor.as_str().parse().map_err(|_| {
+                Error::Field(FieldError::new("cursor", "this is no cursor: begin anew"))
+            })?;
+            sql.push("c.id < ?".to_owned());
+            values.push(last.into());
+        }
+        let limit = query.limit.unwrap_or(50).clamp(1, 200);
+        let sql = format!(
+            "SELECT c.serial, c.kind, c.server_id, c.subject, c.issued_ms, c.ends_ms, c.revoked_ms, c.reason, c.id
+             FROM certificates c LEFT JOIN servers t ON t.id = c.server_id
+             WHERE {} ORDER BY c.id DESC LIMIT {}",
+            sql.join(" AND "),
+            limit + 1
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut found = statement.query(params_from_iter(values))?;
+        let (mut rows, mut last, mut next) = (Vec::new(), 0_i64, None);
+        while let Some(row) = found.next()? {
+            if rows.len() == limit {
+                next = Some(Cursor::new(last.to_string()));
+                break;
+            }
+            rows.push(booked(row)?);
+            last = row.get(8)?;
+        }
+        Ok(Page { rows, next })
     }
 
     /// Revokes a certificate; false when it was before.

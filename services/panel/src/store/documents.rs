@@ -140,6 +140,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Notes that the documents of all servers may have changed.
+    pub(crate) fn mark_all_stale(self) -> Result<(), Error> {
+        self.connection
+            .prepare_cached("UPDATE servers SET stale = 1 WHERE stale = 0")?
+            .execute([])?;
+        Ok(())
+    }
+
     /// Notes that this server's document is up to date.
     pub(crate) fn mark_fresh(self, server: Id<Server>) -> Result<(), Error> {
         self.connection

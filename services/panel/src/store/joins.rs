@@ -47,6 +47,8 @@ pub struct Join {
     pub name: Option<ServerName>,
     /// What it is.
     pub hardware: Hardware,
+    /// What its keys are told apart by: a digest of their public parts, in hexadecimal.
+    pub keys: String,
     /// When it asked first, in milliseconds since 1970.
     pub asked_ms: u64,
     /// What became of it.
@@ -113,6 +115,7 @@ const JOIN: &str = "SELECT j.code_id, c.network_id, coalesce(j.server_id, c.serv
 fn bound(row: &Row<'_>) -> Result<Bound, Error> {
     let name: Option<String> = row.get(4)?;
     let answer: Option<String> = row.get(9)?;
+    let keys = Digest(row.get(8)?);
     Ok(Bound {
         join: Join {
             code: row.get(0)?,
@@ -121,10 +124,11 @@ fn bound(row: &Row<'_>) -> Result<Bound, Error> {
             address: word(row.get(3)?)?,
             name: name.map(word).transpose()?,
             hardware: parse(&row.get::<_, String>(5)?)?,
+            keys: hex::encode(keys.0),
             asked_ms: row.get(6)?,
             decision: word(row.get(7)?)?,
         },
-        keys: Digest(row.get(8)?),
+        keys,
         answer: answer.as_deref().map(parse).transpose()?,
     })
 }
