@@ -2,14 +2,17 @@
 //! certificate. What they sign, and for whom, is [`panel::ca`]'s business.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     net::IpAddr,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use panel::{
-    ca::{self, Algorithm, Authority, Ca, Certificate, Host, Issued, Key, Kind, Role, Subject},
+    ca::{
+        self, Algorithm, Authority, Ca, Certificate, Host, Issued, Key, Kind, RevocationList, Role,
+        Serial, Subject,
+    },
     fleet::Identity,
     operations::{self, Panel},
     secret::{self, BoxKey, ExposeSecret as _, Purpose, SecretSlice},
@@ -22,6 +25,7 @@ use crate::folder::{self, Folder};
 const BOX_KEY: &str = "box.key";
 const WEB: &str = "web";
 const FLEET: &str = "fleet";
+const REVOKED: &str = "issuing.crl";
 
 /// Why the authorities can't be opened, or the console has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -186,14 +190,13 @@ impl Served {
     }
 }
 
-/// The console's certificate: the kept one while it holds and names these hosts, else a new one.
+/// The console's certificate: the kept one while it holds, names these hosts, and was not taken back, else a new one.
 ///
 /// # Errors
-/// It can't be issued: a name that the issuing authority may not vouch for.
+/// It can't be issued: a name that the issuing authority may not vouch for. It can't be put on the books.
 pub fn serve(
     folder: &Folder,
-    box_key: &BoxKey,
-    ca: &Ca,
+    (box_key, ca, panel): (&BoxKey, &Ca, &Panel),
     hosts: Vec<Host>,
     now: SystemTime,
 ) -> Result<Served, Error> {
@@ -201,12 +204,14 @@ pub fn serve(
         && kept.hosts == names(&hosts)
     {
         let served = served(kept, hosts.clone())?;
-        if !served.due(&hosts, now) {
+        panel.book(Kind::Panel, &served.certificate)?;
+        if !served.due(&hosts, now) && !panel.is_revoked(served.certificate.serial())? {
             return Ok(served);
         }
     }
     let key = Key::generate(Algorithm::EcdsaP256)?;
     let issued = ca.issue(&Subject::Panel(hosts.clone()), &key.public(), now)?;
+    panel.book(Kind::Panel, &issued.certificate)?;
     let kept = Kept::new(&issued.chain(), key.pkcs8(), &hosts);
     seal(folder, box_key, Purpose::CertificateKey, WEB, &kept)?;
     tracing::info!(hosts = ?names(&hosts), "the console has a new certificate");
@@ -274,6 +279,36 @@ pub fn client(
     Ok(Client { identity, certificate: issued.certificate })
 }
 
+/// Gives the panel the list of what the issuing authority took back: the kept one while nothing else was taken back and it holds
+/// for long, else a new one. Its numbers are the seconds since 1970, so that they rise though the file is lost.
+///
+/// # Errors
+/// It can't be signed, kept or handed over.
+pub fn revocations(folder: &Folder, ca: &Ca, panel: &Panel, now: SystemTime) -> Result<(), Error> {
+    let revoked = panel.revoked(Role::Issuing)?;
+    let serials: BTreeSet<Serial> = revoked.iter().map(|one| one.serial).collect();
+    let current = |list: &RevocationList| {
+        list.serials() == &serials
+            && list.issuer() == ca.issuing().certificate().subject()
+            && !RevocationList::renewal_due(list.next_update(), now)
+    };
+    let held = panel.revocation_list();
+    if held.as_deref().is_some_and(current) {
+        return Ok(());
+    }
+    let kept = folder.read(REVOKED)?.and_then(|der| RevocationList::parse(der).ok());
+    if let Some(list) = kept.clone().filter(|list| held.is_none() && current(list)) {
+        return Ok(panel.keep_revocation_list(list)?);
+    }
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let before = held.as_deref().or(kept.as_ref()).map_or(0, RevocationList::number);
+    let list =
+        ca.issuing().revocation_list(&revoked, seconds.max(before.saturating_add(1)), now)?;
+    folder.write(REVOKED, list.der())?;
+    tracing::info!(number = list.number(), revoked = serials.len(), "revocation list signed");
+    Ok(panel.keep_revocation_list(list)?)
+}
+
 /// The names and addresses that this box is reached by: what it is told, its host name (also by mDNS), and its addresses.
 pub fn hosts(told: &[Host]) -> Vec<Host> {
     let own = rustix::system::uname();
@@ -304,7 +339,7 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
-    use panel::store::Store;
+    use panel::{ca::Reason, operations::Actor, store::Store};
 
     use super::*;
 
@@ -317,11 +352,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::open(place.path()).unwrap();
         let now = SystemTime::now();
+        let panel = Panel::new(Store::open(&folder.path("panel.db")).unwrap(), crate::run::clock());
         let mut seen = Vec::new();
         for _ in 0..2 {
             let key = box_key(&folder).unwrap();
             let ca = open(&folder, &key, &[], now).unwrap();
-            let served = serve(&folder, &key, &ca, vec![host("192.168.7.1")], now).unwrap();
+            let served =
+                serve(&folder, (&key, &ca, &panel), vec![host("192.168.7.1")], now).unwrap();
             seen.push((
                 ca.root().fingerprint(),
                 ca.issuing().certificate().serial(),
@@ -331,13 +368,18 @@ mod tests {
         assert_eq!(seen[0], seen[1]);
         let key = box_key(&folder).unwrap();
         let ca = open(&folder, &key, &[], now).unwrap();
-        let served = serve(&folder, &key, &ca, vec![host("192.168.7.1")], now).unwrap();
+        let parts = (&key, &ca, &panel);
+        let served = serve(&folder, parts, vec![host("192.168.7.1")], now).unwrap();
         assert!(
             served.due(&[host("192.168.7.2")], now),
             "another address needs another certificate"
         );
         assert!(served.due(&served.hosts, served.certificate.validity().not_after));
         assert!(!served.due(&served.hosts, now));
+        let serial = served.certificate.serial();
+        panel.revoke(Actor::Panel("test"), serial, Reason::KeyCompromise).unwrap();
+        let next = serve(&folder, parts, vec![host("192.168.7.1")], now).unwrap();
+        assert_ne!(next.certificate.serial(), serial);
     }
 
     #[test]
@@ -359,6 +401,36 @@ mod tests {
             let twice = panel.book(Kind::Fleet, &certificate);
             assert!(twice.is_ok(), "it is on the books already");
         }
+    }
+
+    #[test]
+    fn a_list_is_signed_anew_when_something_was_taken_back_and_before_it_ends() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let now = SystemTime::now();
+        let key = box_key(&folder).unwrap();
+        let ca = open(&folder, &key, &[], now).unwrap();
+        let panel =
+            |file: &str| Panel::new(Store::open(&folder.path(file)).unwrap(), crate::run::clock());
+        let first = panel("panel.db");
+        let look = |panel: &Panel, now| {
+            revocations(&folder, &ca, panel, now).unwrap();
+            panel.revocation_list().unwrap()
+        };
+        let empty = look(&first, now);
+        assert!(empty.serials().is_empty());
+        assert_eq!(look(&first, now), empty, "nothing happened");
+        assert_eq!(look(&panel("panel.db"), now), empty, "it is kept");
+        let own = client(&folder, &key, &ca, &first, now).unwrap().certificate.serial();
+        first.revoke(Actor::Panel("test"), own, Reason::KeyCompromise).unwrap();
+        let next = look(&first, now);
+        assert_eq!(next.serials().iter().collect::<Vec<_>>(), [&own]);
+        assert!(next.number() > empty.number());
+        let month = Duration::from_secs(30 * 24 * 3600);
+        let later = look(&first, now + month);
+        assert!(later.number() > next.number() && later.next_update() > now + month);
+        let anew = client(&folder, &key, &ca, &first, now).unwrap().certificate.serial();
+        assert_ne!(anew, own, "what was taken back is not shown to agents any more");
     }
 
     #[test]

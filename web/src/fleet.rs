@@ -42,11 +42,12 @@ pub async fn keep(
     fleet.stop().await;
 }
 
-/// Another certificate, where that is due.
+/// Another certificate, where that is due; and the list of what was taken back is brought up to date.
 async fn renewed(app: &App, folder: &Folder, client: &Client) -> Option<Client> {
     let (app, folder, certificate) = (app.clone(), folder.clone(), client.certificate.clone());
     let made = tokio::task::spawn_blocking(move || -> anyhow::Result<Option<Client>> {
         let now = SystemTime::now();
+        authorities::revocations(&folder, &app.ca(), app.panel(), now)?;
         let due = Kind::Fleet.renewal_due(certificate.validity().not_after, now);
         if !due && !app.panel().is_revoked(certificate.serial())? {
             return Ok(None);
@@ -59,6 +60,9 @@ async fn renewed(app: &App, folder: &Folder, client: &Client) -> Option<Client> 
         Ok(Err(error)) => error,
         Err(error) => error.into(),
     };
-    tracing::error!(error = format!("{error:#}"), "the certificate for agents can't be renewed");
+    tracing::error!(
+        error = format!("{error:#}"),
+        "the certificate for agents, or what was taken back, can't be brought up to date"
+    );
     None
 }

@@ -15,8 +15,8 @@ use crate::{
     app::App,
     assets, boxes, guard,
     pages::{
-        account, audit, certificates, dashboard, device, first_start, jobs, join, live, network,
-        people, record, remove, search, server, sign_in, theme,
+        account, audit, certificates, dashboard, device, first_start, jobs, join, joins, live,
+        network, people, record, remove, search, server, sign_in, theme,
     },
     problem::Problem,
     shapes::Shape,
@@ -92,6 +92,8 @@ fn open() -> Vec<Route> {
         done("/theme", post(theme::choose)),
         shown("/certificates/root.pem", get(certificates::root_pem)),
         shown("/certificates/root.crt", get(certificates::root_der)),
+        shown("/crl.der", get(certificates::list_der)),
+        shown("/crl.pem", get(certificates::list_pem)),
     ];
     routes.into_iter().map(|route| Route { door: Door::Open, ..route }).collect()
 }
@@ -106,6 +108,12 @@ fn own() -> Vec<Route> {
         done("/jobs/{id}/cancel", post(jobs::cancel)),
         shown("/audit", get(audit::list)),
         shown("/certificates", get(certificates::show)),
+        shown("/certificates/issued/{serial}", get(certificates::show_one)),
+        done("/certificates/issued/{serial}/revoke", post(certificates::revoke)),
+        shown("/joins", get(joins::list)),
+        shown("/joins/{code}", get(joins::show)),
+        done("/joins/{code}/confirm", post(joins::confirm)),
+        done("/joins/{code}/refuse", post(joins::refuse)),
         done("/sign-out", post(sign_in::leave)),
         shown("/account", get(account::show)),
         done("/account/password", post(account::change_password)),

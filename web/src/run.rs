@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use panel::{
-    ca::{Host, Kind},
+    ca::Host,
     operations::{Clock, Panel},
     secret::{ExposeSecret as _, SecretString},
     store::Store,
@@ -75,9 +75,9 @@ pub fn open(data: &Path, hosts: &[Host]) -> anyhow::Result<Opened> {
     let names = authorities::hosts(hosts);
     let ca = authorities::open(&folder, &box_key, &names, now)?;
     let panel = Panel::new(Store::open(&folder.path("panel.db"))?, clock());
-    let served = authorities::serve(&folder, &box_key, &ca, names, now)?;
-    panel.book(Kind::Panel, &served.certificate)?;
+    let served = authorities::serve(&folder, (&box_key, &ca, &panel), names, now)?;
     let client = authorities::client(&folder, &box_key, &ca, &panel, now)?;
+    authorities::revocations(&folder, &ca, &panel, now)?;
     let (app, code) = App::new(panel, box_key, ca)?;
     Ok(Opened { app, code, folder, client, served })
 }
@@ -168,7 +168,7 @@ async fn announce(opened: &Opened) {
 /// and whoever joins asks at it.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(5);
 
-/// Renews the certificate before it ends, and when the box has other addresses.
+/// Renews the certificate before it ends, when it was taken back, and when the box has other addresses.
 async fn renew(
     app: App,
     folder: Folder,
@@ -181,14 +181,15 @@ async fn renew(
         tokio::time::sleep(pause).await;
         let now = SystemTime::now();
         let hosts = authorities::hosts(&told);
-        if !served.due(&hosts, now) {
+        let serial = served.certificate.serial();
+        let revoked = app.ask(move |panel| panel.is_revoked(serial)).await.unwrap_or(false);
+        if !revoked && !served.due(&hosts, now) {
             continue;
         }
         let (shared, folder) = (app.clone(), folder.clone());
         let made = tokio::task::spawn_blocking(move || {
-            let served = authorities::serve(&folder, shared.box_key(), &shared.ca(), hosts, now)?;
-            shared.panel().book(Kind::Panel, &served.certificate)?;
-            Ok::<_, authorities::Error>(served)
+            let ca = shared.ca();
+            authorities::serve(&folder, (shared.box_key(), &ca, shared.panel()), hosts, now)
         });
         pause = authorities::LOOK_EVERY;
         match made.await {

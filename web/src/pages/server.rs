@@ -7,11 +7,12 @@ use axum::{
 };
 use model::{
     observed::{DiskContents, Job},
-    wire::{Certificate, Status},
+    plan::Plan,
+    wire::{Certificate, Event, EventKind, Status},
 };
 use panel::{
     access::Verb,
-    fleet::{self, Connection},
+    fleet::{self, Connection, Trouble},
     noun::{Id, Noun, Server, Stored},
     operations::Error,
     store::{Document, Health, JoinCode},
@@ -76,6 +77,9 @@ impl State {
     }
 }
 
+/// How many events stand on the page.
+const EVENTS: usize = 50;
+
 #[derive(Debug, Clone)]
 struct Row {
     server: Stored<Server>,
@@ -92,6 +96,7 @@ struct Servers {
     list: Rows<Server>,
     servers: Vec<Row>,
     codes: Vec<JoinCode>,
+    waiting: usize,
     now_ms: u64,
     may_change: bool,
 }
@@ -113,9 +118,11 @@ pub async fn servers(
         let site = Site::of(panel, actor, id)?;
         let list = rows::<Server>(panel, actor, &asked, Some(id))?;
         let codes = if may_change { panel.join_codes(actor, id)? } else { Vec::new() };
-        Ok((site, list, codes, panel.health(actor, Some(id))?))
+        let waiting = panel.waiting_joins(actor)?;
+        let waiting = waiting.iter().filter(|join| join.network == id).count();
+        Ok((site, list, codes, waiting, panel.health(actor, Some(id))?))
     });
-    let (site, list, codes, health) = found.await?;
+    let (site, list, codes, waiting, health) = found.await?;
     let now_ms = format::ms(std::time::SystemTime::now());
     let row = |server: &Stored<Server>| {
         let health = health.iter().find(|health| health.server == server.id).cloned();
@@ -123,7 +130,7 @@ pub async fn servers(
         Row { server: server.clone(), role: word(&server.value.role), health, state }
     };
     let servers = list.rows.iter().map(row).collect();
-    let whole = Servers { frame, site, list, servers, codes, now_ms, may_change };
+    let whole = Servers { frame, site, list, servers, codes, waiting, now_ms, may_change };
     page_or_part(&whole.frame, &whole, &whole.as_list())
 }
 
@@ -136,13 +143,28 @@ struct ServerPage {
     role: String,
     state: State,
     connection: Option<Connection>,
+    to_do: Option<Plan>,
+    events: Vec<Event>,
     document: Option<Document>,
     status: Option<Status>,
     may_change: bool,
     may_add: bool,
 }
 
+/// What the link knows of the server.
+struct Link {
+    connection: Option<Connection>,
+    to_do: Option<Plan>,
+    events: Vec<Event>,
+}
+
 impl ServerPage {
+    /// Whether what is shown is how it was when it was last seen.
+    fn past(&self) -> bool {
+        let connected = |c: &Connection| c.state == fleet::State::Connected;
+        self.status.is_some() && !self.connection.as_ref().is_some_and(connected)
+    }
+
     /// Initiators and where they are logged in.
     fn sessions(&self) -> Vec<(String, String)> {
         let sessions = self.status.iter().flat_map(|status| &status.sessions);
@@ -184,10 +206,15 @@ pub async fn show(
         let document = panel.document(actor, server.id)?;
         let health = panel.health(actor, Some(site.network.id))?;
         let health = health.into_iter().find(|health| health.server == server.id);
-        let connection = panel.connection(actor, server.id)?;
-        Ok((site, server, connection, document, health))
+        let link = Link {
+            connection: panel.connection(actor, server.id)?,
+            to_do: panel.to_do(actor, server.id)?,
+            events: panel.happened(actor, server.id, EVENTS)?,
+        };
+        Ok((site, server, link, document, health))
     });
-    let (site, server, connection, document, health) = found.await?;
+    let (site, server, link, document, health) = found.await?;
+    let Link { connection, to_do, events } = link;
     let now_ms = format::ms(std::time::SystemTime::now());
     let state = health.as_ref().map_or(State::New, |health| State::of(health, now_ms));
     let may_change = frame.may(Verb::Change, Noun::Server, server.place);
@@ -201,6 +228,8 @@ pub async fn show(
         role,
         state,
         connection,
+        to_do,
+        events,
         document,
         status,
         may_change,

@@ -9,7 +9,10 @@ use std::{
 use axum::http::{Method, StatusCode, header};
 use model::{
     code::{JoinCode, JoinSecret},
-    join::{Answer, Hardware, Joined, MOST_BYTES, PATH, Problem, Request},
+    join::{
+        Answer, Fact, Hardware, HardwareDisk, HardwareLink, Joined, MOST_BYTES, PATH, Problem,
+        Request,
+    },
 };
 use panel::{
     noun::{Id, Network, Organization, Place, Server},
@@ -46,7 +49,19 @@ impl NewBox {
             name: Some("newcomer".parse().unwrap()),
             certificate_request_pem: asked.pem().unwrap(),
             boot_request_pem: None,
-            hardware: Hardware::default(),
+            hardware: Hardware {
+                product: Fact::clip("Box <b>9000</b>"),
+                links: vec![HardwareLink {
+                    name: Fact::clip("eth0"),
+                    mac: "52:54:00:00:00:01".parse().unwrap(),
+                }],
+                disks: vec![HardwareDisk {
+                    model: Fact::clip("Disk"),
+                    serial: Fact::clip("D-1"),
+                    size_bytes: 1 << 40,
+                }],
+                ..Hardware::default()
+            },
         };
         let body = serde_json::to_string(&request).unwrap();
         let answer = self.browser.send(Method::POST, PATH, &JSON, body).await;
@@ -146,15 +161,82 @@ async fn a_box_joins_by_a_code_of_the_console_and_does_what_is_saved_there() {
     });
     let number = applied.await.unwrap().generation;
     let says = format!("taken {number}, applied {number}");
-    seen(&mut browser, &page, &["data-state=\"ready\"", &says, "tank"]).await;
+    let done = format!("document {number} is applied");
+    let nothing = "Nothing: it is as its document wants it.";
+    seen(&mut browser, &page, &["data-state=\"ready\"", &says, "tank", &done, nothing]).await;
 
     let mut watched = rig.app.changes();
     watched.mark_unchanged();
     drop(agent);
     tokio::time::timeout(PATIENCE, watched.changed()).await.unwrap().unwrap();
-    seen(&mut browser, &page, &["data-state=\"lost\""]).await;
+    let advice = "Nothing answers at its addresses";
+    let past = "what stands here is how it was";
+    seen(&mut browser, &page, &["data-state=\"lost\"", "data-state=\"silent\"", advice, past])
+        .await;
+    let list = format!("/networks/{network}/servers");
+    seen(&mut browser, &list, &["data-state=\"silent\""]).await;
     drop(rig);
     tokio::time::timeout(PATIENCE, link).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_box_is_looked_at_and_let_in_or_sent_away() {
+    let rig = Rig::new().await;
+    let school = school(&rig, "School");
+    let admin = rig.user(school.home(), "anna", "member", Some("admin"));
+    let viewer = rig.user(school.home(), "vera", "member", Some("viewer"));
+    let (mut browser, mut other) = (rig.seat(admin).await, rig.seat(viewer).await);
+    assert!(browser.get("/joins").await.page().contains("No box waits"));
+    let first = code(&mut browser, school.network, true).await;
+    let mut newcomer = NewBox::new(&rig, Ipv4Addr::LOCALHOST);
+    assert!(matches!(newcomer.ask(&first).await.unwrap(), Answer::Waiting { .. }));
+    for path in ["/", &format!("/networks/{}/servers", school.network)] {
+        assert!(browser.get(path).await.page().contains("1 box waits"), "{path}");
+    }
+    let listed = browser.get("/joins").await;
+    let page = format!("/joins/{}", listed.after("<a href=\"/joins/"));
+    let shown = browser.get(&page).await;
+    for text in
+        ["Box &#60;b&#62;9000", "52:54:00:00:00:01", "D-1", "1 TiB", "127.0.0.1", "newcomer"]
+    {
+        assert!(shown.page().contains(text), "{text} is not in {}", shown.body);
+    }
+    assert!(other.get("/joins").await.page().contains("No box waits"));
+    for path in [&page, &format!("{page}/confirm"), &format!("{page}/refuse")] {
+        let method = if *path == page { Method::GET } else { Method::POST };
+        let answer = if method == Method::GET {
+            other.get(path).await
+        } else {
+            other.post(path, &[("name", "newcomer")]).await
+        };
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    assert_eq!(browser.post(&format!("{page}/confirm"), &[]).await.to(), "/joins");
+    let Answer::Joined(joined) = newcomer.ask(&first).await.unwrap() else { panic!("it waits") };
+
+    let join = format!("/networks/{}/servers/join", school.network);
+    browser.get(&join).await.page();
+    let fields =
+        [("host", "panel.local"), ("hours", "1"), ("server", "newcomer"), ("confirm", "on")];
+    let made = browser.post(&join, &fields).await;
+    let second = JoinCode::parse(&made.after("<p class=\"secret\"><code>")).unwrap();
+    let mut next = NewBox::new(&rig, Ipv4Addr::LOCALHOST);
+    next.ask(&second).await.unwrap();
+    let listed = browser.get("/joins").await;
+    let page = format!("/joins/{}", listed.after("<a href=\"/joins/"));
+    assert!(browser.get(&page).await.has("takes the place of <strong>newcomer"));
+    let wrong = browser.post(&format!("{page}/confirm"), &[("server", "agent-1")]).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let wrong = browser.post(&format!("{page}/refuse"), &[("name", "")]).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        browser.post(&format!("{page}/refuse"), &[("name", "newcomer")]).await.to(),
+        "/joins"
+    );
+    assert_eq!(next.ask(&second).await.unwrap_err().kind, "join-denied");
+    let id: Id<Server> = Id::new(i64::try_from(joined.server).unwrap());
+    let kept = rig.panel().certificates(ROOT, id).unwrap();
+    assert!(kept.iter().all(|booked| booked.revoked_ms.is_none()), "its place was not taken");
 }
 
 #[tokio::test]

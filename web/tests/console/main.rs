@@ -12,6 +12,7 @@ mod accounts;
 #[path = "../../../services/panel/tests/room/agent.rs"]
 mod agent;
 mod answers;
+mod certificates;
 mod first_start;
 mod fleet;
 mod guard;

@@ -56,6 +56,10 @@ fn filled(rig: &Rig, school: &School, job: i64, path: &str) -> String {
         _ => "999".to_owned(),
     };
     let path = path.replace("{id}", &id).replace("{network}", &school.network.to_string());
+    // The panel's own, which is for superadmins: a server's is like its server.
+    let own = panel::store::BookedQuery::default();
+    let own = rig.panel().issued(ROOT, &own).unwrap().rows[0].serial.to_string();
+    let path = path.replace("{serial}", &own);
     path.replace("{code}", "999").replace("{file}", "nothing.css")
 }
 

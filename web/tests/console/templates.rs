@@ -36,6 +36,7 @@ async fn pages(browser: &mut Browser) -> Vec<String> {
         "/jobs",
         "/audit",
         "/certificates",
+        "/joins",
         "/account",
         "/account/totp",
         "/search?q=a",
@@ -54,6 +55,7 @@ async fn pages(browser: &mut Browser) -> Vec<String> {
             let (bare, _) = link.split_once('?').unwrap_or((&link, ""));
             let other = bare.starts_with("/static")
                 || bare.starts_with("/certificates/root")
+                || bare.starts_with("/crl.")
                 || bare.ends_with(".csv");
             if !other && found.insert(bare.to_owned()) {
                 left.push(bare.to_owned());
