@@ -7,7 +7,8 @@
 //! the certificate authority; [`password`], [`totp`], [`codes`] and [`throttle`] are how people and boxes prove who they are.
 //!
 //! [`sighting`] is the short of what a server shows, and [`alerts`] what somebody has to look after, computed from it and from the
-//! store. [`boots`] and [`statistics`] are how devices booted, and what servers were like in a day and a month.
+//! store. [`boots`] and [`statistics`] are how devices booted, and what servers were like in a day and a month;
+//! [`notices`] tell of alerts.
 //!
 //! [`fleet`] is the link to the servers' agents: the only part that runs by itself, as tasks of tokio's. All else is called, and
 //! blocks on the disk where it touches the store: an async caller runs it where blocking is allowed.
@@ -20,6 +21,7 @@ pub mod ca;
 pub mod codes;
 pub mod desired;
 pub mod fleet;
+pub mod notices;
 pub mod noun;
 pub mod operations;
 pub mod password;

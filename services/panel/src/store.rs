@@ -16,9 +16,11 @@ mod error;
 mod joins;
 mod listing;
 mod migrations;
+mod notices;
 mod nouns;
 mod people;
 mod record;
+mod settings;
 mod standings;
 mod statistics;
 
@@ -80,6 +82,11 @@ impl Store {
             writer: Mutex::new(writer),
             readers: Mutex::new(Vec::new()),
         })
+    }
+
+    /// Where the database lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Does this in one transaction. When it returns well, what it wrote survives a power cut; else nothing was written.

@@ -1,8 +1,9 @@
 //! What happens on a server, as its agent tells it: passed on once each, though it is told again after each loss of the connection.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
+use hyper::body::{Bytes, Frame};
 use model::wire;
 use tokio::time::Instant;
 
@@ -15,6 +16,9 @@ use crate::store::Peer;
 
 /// An event is a line of a few hundred bytes.
 const MOST_LINE_BYTES: usize = 64 << 10;
+/// A room that boots tells hundreds of steps in a moment; those of so long, and so many, are kept together.
+const GATHER: Duration = Duration::from_millis(100);
+const MOST_GATHERED: usize = 512;
 
 /// What of a server's events was passed on: since agents count anew in each life, the time tells first.
 pub(super) type Mark = (u64, u64);
@@ -45,25 +49,59 @@ async fn listen<L: Link>(
 ) -> Result<Never, Failure> {
     let mut session = connect(shared, peer).await?;
     let mut body = session.events().await?;
-    let (mut lines, mut warned) = (Lines::default(), false);
+    let mut heard = Heard { lines: Lines::default(), warned: false, mark: *mark };
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(session::Error::Http)?.into_data() else { continue };
-        for event in lines.feed(&data) {
+        let mut fresh = heard.fresh(peer, frame.map_err(session::Error::Http)?);
+        let until = Instant::now() + GATHER;
+        while !fresh.is_empty() && fresh.len() < MOST_GATHERED {
+            match tokio::time::timeout_at(until, body.frame()).await {
+                Ok(Some(frame)) => {
+                    fresh.extend(heard.fresh(peer, frame.map_err(session::Error::Http)?));
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if !fresh.is_empty() {
+            let (server, events) = (peer.server, fresh.clone());
+            shared.at_store(move |panel| panel.keep_boots(server, &events)).await?;
+            // What could not be kept is heard again.
+            *mark = heard.mark;
+            for event in fresh {
+                shared.board.happened(Happened { server, event });
+            }
+        }
+    }
+    Err(session::Error::TimedOut.into())
+}
+
+/// What was heard of a server's events.
+struct Heard {
+    lines: Lines,
+    warned: bool,
+    mark: Mark,
+}
+
+impl Heard {
+    /// The events that a frame ends and that were not heard before.
+    fn fresh(&mut self, peer: &Peer, frame: Frame<Bytes>) -> Vec<wire::Event> {
+        let Ok(data) = frame.into_data() else { return Vec::new() };
+        let mut fresh = Vec::new();
+        for event in self.lines.feed(&data) {
             match event {
-                Ok(event) if (event.time_ms, event.number) > *mark => {
-                    *mark = (event.time_ms, event.number);
-                    shared.board.happened(Happened { server: peer.server, event });
+                Ok(event) if (event.time_ms, event.number) > self.mark => {
+                    self.mark = (event.time_ms, event.number);
+                    fresh.push(event);
                 }
                 Ok(_) => {}
-                Err(error) if !warned => {
-                    warned = true;
+                Err(error) if !self.warned => {
+                    self.warned = true;
                     tracing::warn!(server = %peer.server, %error, "an event can't be read and is left out, like others of its kind");
                 }
                 Err(_) => {}
             }
         }
+        fresh
     }
-    Err(session::Error::TimedOut.into())
 }
 
 /// Events, a line each.

@@ -46,6 +46,8 @@ pub struct Connection {
     pub seen_ms: Option<u64>,
     /// How long it took to answer when the connection was made, in milliseconds.
     pub latency_ms: Option<u64>,
+    /// How far its clock is ahead of the panel's, in milliseconds, in whole tens of seconds.
+    pub clock_ms: Option<i64>,
     /// Why there is no connection, or why the server can't be told its document, with the causes.
     pub error: Option<String>,
     /// The same as somebody can do something about it.

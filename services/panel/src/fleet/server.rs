@@ -238,7 +238,10 @@ async fn look<L: Link>(
     let (mut pace, mut new_until) = (PACE, Instant::now() + NEW);
     loop {
         let mut works = false;
-        match session.status(Some(&tag)).await? {
+        let seen = session.status(Some(&tag)).await?;
+        let clock_ms = session.clock_ms();
+        shared.note(server, |connection| connection.clock_ms = clock_ms);
+        match seen {
             Some(seen) => {
                 works = !seen.status.converged;
                 tag = observe(shared, server, seen, shown).await?;

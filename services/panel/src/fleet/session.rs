@@ -1,10 +1,14 @@
 //! One connection to an agent: TLS with both sides verified, and requests of its API. It decides nothing.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
     header,
@@ -139,6 +143,7 @@ pub(super) struct Shown {
 pub(super) struct Session {
     sender: SendRequest<Full<Bytes>>,
     host: String,
+    clock_ms: Option<i64>,
     connection: AbortHandle,
 }
 
@@ -169,7 +174,7 @@ impl Session {
             // What broke it is told by the request that it broke.
             let _broken = connection.await;
         });
-        Ok(Self { sender, host, connection: connection.abort_handle() })
+        Ok(Self { sender, host, clock_ms: None, connection: connection.abort_handle() })
     }
 
     /// The status; when `known` is the one that the agent shows, nothing, after a while.
@@ -240,7 +245,26 @@ impl Session {
             .body(Full::new(body))
             .expect("methods and paths are constants, tags are what a header had");
         let sent = timeout(patience, self.sender.send_request(request));
-        Ok(sent.await.map_err(|_| Error::TimedOut)??)
+        let answer = sent.await.map_err(|_| Error::TimedOut)??;
+        self.clock_ms = ahead_ms(answer.headers(), SystemTime::now()).or(self.clock_ms);
+        Ok(answer)
+    }
+
+    /// How far the server's clock is ahead of ours, by its last answer, in whole tens of seconds.
+    pub(super) fn clock_ms(&self) -> Option<i64> {
+        self.clock_ms
+    }
+}
+
+/// How far the clock of who answered is ahead, as the answer's `Date` says (RFC 9110, 6.6.1): to the second, which is made
+/// coarser, so that one that is right is right each time.
+fn ahead_ms(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+    const COARSE_S: u64 = 10;
+    let there = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()?;
+    let coarse = |span: Duration| i64::try_from(span.as_secs() / COARSE_S * COARSE_S * 1000).ok();
+    match there.duration_since(now) {
+        Ok(ahead) => coarse(ahead),
+        Err(behind) => coarse(behind.duration()).map(i64::wrapping_neg),
     }
 }
 
@@ -265,4 +289,26 @@ fn on_the_books<S>(stream: &TlsStream<S>, peer: &Peer) -> bool {
     let leaf = connection.peer_certificates().and_then(<[_]>::first);
     let leaf = leaf.and_then(|leaf| Certificate::parse(leaf.to_vec()).ok());
     leaf.is_some_and(|leaf| peer.serials.contains(&leaf.serial()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_right_is_right_each_time_and_one_that_is_off_is_told() {
+        let now = httpdate::parse_http_date("Mon, 23 Nov 2026 04:00:00 GMT").unwrap();
+        let ahead = |date: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::DATE, date.parse().unwrap());
+            ahead_ms(&headers, now)
+        };
+        for right in ["03:59:51", "03:59:59", "04:00:00", "04:00:09"] {
+            assert_eq!(ahead(&format!("Mon, 23 Nov 2026 {right} GMT")), Some(0), "{right}");
+        }
+        assert_eq!(ahead("Mon, 23 Nov 2026 04:01:05 GMT"), Some(60_000));
+        assert_eq!(ahead("Sun, 22 Nov 2026 04:00:00 GMT"), Some(-86_400_000));
+        assert_eq!(ahead("now"), None);
+        assert_eq!(ahead_ms(&HeaderMap::new(), now), None);
+    }
 }

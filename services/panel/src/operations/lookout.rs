@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Actor, Error, Panel, Work};
+use super::{Actor, Error, Panel, Work, notices::tell};
 use crate::{
     access::{Matter, Verb},
     alerts::{Alert, CertificateFacts, Facts, NEWS_MS, Refusal, Severity, alerts},
@@ -38,7 +38,12 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed.
-    pub fn look_around(&self, own: &Own, connections: &Connections) -> Result<bool, Error> {
+    pub fn look_around(&self, own: &Own) -> Result<bool, Error> {
+        let connections = self.board.connections().borrow().clone();
+        self.look_with(own, &connections)
+    }
+
+    fn look_with(&self, own: &Own, connections: &Connections) -> Result<bool, Error> {
         let now_ms = (self.clock)();
         self.store.write(|tx| {
             for (server, connection) in connections {
@@ -51,7 +56,8 @@ impl Panel {
             let standing = tx.standing_alerts()?;
             let facts = facts(tx, own, &standing, now_ms)?;
             let found = alerts(&facts, now_ms);
-            Ok(tx.keep_alerts(&found, &standing)?)
+            let changed = tx.keep_alerts(&found, &standing)?;
+            Ok(tell(tx, &found, now_ms)? || changed)
         })
     }
 
@@ -113,7 +119,7 @@ fn contact(connection: &Connection) -> Option<Contact> {
         };
         Refusal { generation: refused.generation, why }
     });
-    Some(Contact { seen_ms: connection.seen_ms, clock_ms: None, error, refused })
+    Some(Contact { seen_ms: connection.seen_ms, clock_ms: connection.clock_ms, error, refused })
 }
 
 fn facts(tx: Tx<'_>, own: &Own, standing: &[Alert], now_ms: u64) -> Result<Facts, Error> {

@@ -15,7 +15,7 @@ fn own() -> Own {
 }
 
 fn look(rig: &Rig) -> bool {
-    rig.panel.look_around(&own(), &Connections::new()).unwrap()
+    rig.panel.look_around(&own()).unwrap()
 }
 
 fn keys(rig: &Rig, actor: Actor) -> Vec<String> {
@@ -53,7 +53,7 @@ fn an_alert_keeps_its_beginning_when_the_panel_is_started_anew() {
     let now_ms = rig.panel.now_ms();
     let again = Panel::new(store, std::sync::Arc::new(move || now_ms));
     let own = Own { started_ms: now_ms, ..own() };
-    again.look_around(&own, &Connections::new()).unwrap();
+    again.look_around(&own).unwrap();
     assert_eq!(again.alerts(ROOT, None).unwrap(), before);
 }
 
@@ -101,7 +101,7 @@ fn what_the_link_knows_is_kept_until_it_knows_better() {
         Connections::from([(server, known)])
     };
     let look = |connections: &Connections| {
-        rig.panel.look_around(&own(), connections).unwrap();
+        rig.panel.look_with(&own(), connections).unwrap();
         let mut alerts = rig.panel.alerts(ROOT, Some(rig.network)).unwrap();
         alerts.retain(|alert| alert.about.id == server.number());
         alerts.into_iter().map(|alert| alert.cause.to_string()).collect::<Vec<_>>()
