@@ -59,6 +59,14 @@ impl Folder {
         self.replace(&path, bytes).map_err(|source| Error { verb: "write", path, source })
     }
 
+    /// A new file, readable by its owner alone; one of this name must not be there.
+    ///
+    /// # Errors
+    /// It is there, or can't be made.
+    pub fn create(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path(name))
+    }
+
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let next = path.with_extension("new");
         let mut file =

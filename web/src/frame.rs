@@ -12,7 +12,7 @@ use axum::{
 use panel::{
     access::{Standing, Standings, Verb},
     noun::{Id, Network, Noun, Organization, Place},
-    operations::Actor,
+    operations::{Actor, AlertCount},
 };
 
 use crate::problem::Problem;
@@ -28,6 +28,8 @@ pub struct Seat {
     pub who: Arc<Standings>,
     /// What their forms carry to be known as ours.
     pub csrf: String,
+    /// How much they have to look after.
+    pub alerts: AlertCount,
 }
 
 /// Light, dark, or as the browser wants it.

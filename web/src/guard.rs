@@ -134,10 +134,12 @@ async fn seated(app: &App, secret: &str) -> Result<Option<Seat>, Problem> {
     };
     let found = app.ask(move |panel| {
         let Some((actor, session)) = panel.session(digest)? else { return Ok(None) };
-        Ok(Some((actor, session, panel.standings(actor)?)))
+        Ok(Some((actor, session, panel.standings(actor)?, panel.count_alerts(actor)?)))
     });
     match found.await {
-        Ok(Some((actor, session, who))) => Ok(Some(Seat { actor, session, who: who.into(), csrf })),
+        Ok(Some((actor, session, who, alerts))) => {
+            Ok(Some(Seat { actor, session, who: who.into(), csrf, alerts }))
+        }
         Ok(None) | Err(Problem::SignedOut) => Ok(None),
         Err(problem) => Err(problem),
     }

@@ -4,19 +4,23 @@
 //! [`guard`], which finds out who asks and takes changes from our own pages alone; then a page of [`pages`] reads the form
 //! ([`fields`], and [`shapes`] for each noun), calls one operation through [`app`], and draws a template into the [`frame`] of
 //! whoever asked. What goes wrong is a [`problem`]. [`fleet`] runs the link to the servers beside all that, and `boxes` answers
-//! machines that want to join.
+//! machines that want to join. [`lookout`] goes the panel's rounds: alerts and samples.
 
 pub mod admin;
 pub mod app;
 mod assets;
 pub mod authorities;
+pub mod backup;
 mod boxes;
+pub mod chart;
 pub mod fields;
 pub mod fleet;
 pub mod folder;
 mod format;
 pub mod frame;
 pub mod guard;
+pub mod lookout;
+pub mod notices;
 pub mod pages;
 pub mod problem;
 mod redirect;

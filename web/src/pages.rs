@@ -1,8 +1,11 @@
 //! The pages, one file a noun or an errand. A page is: read what was sent, call one operation, draw a template.
 
 pub mod account;
+pub mod alerts;
 pub mod audit;
+pub(crate) mod boots;
 pub mod certificates;
+pub mod channels;
 pub mod dashboard;
 pub mod device;
 pub mod first_start;
@@ -19,6 +22,8 @@ pub mod record;
 pub mod remove;
 pub mod search;
 pub mod server;
+pub mod settings;
 pub mod sign_in;
+pub mod statistics;
 pub mod theme;
 pub mod trouble;

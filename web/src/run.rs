@@ -26,7 +26,7 @@ use crate::{
     authorities::{self, Client, Served},
     fleet,
     folder::Folder,
-    format, redirect, routes,
+    format, lookout, notices, redirect, routes,
     serve::{Limits, Server},
 };
 
@@ -110,6 +110,8 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let (end_link, link_ended) = watch::channel(());
     let link = fleet::keep(app.clone(), folder.clone(), client, agents_port, link_ended);
     let link = tokio::spawn(link);
+    let rounds = tokio::spawn(lookout::rounds(app.clone()));
+    let notices = tokio::spawn(notices::deliver(app.clone()));
     let renewal = tokio::spawn(renew(app.clone(), folder, served, hosts, offer));
     let limits = Limits::default();
     let secure = Server { limits, tls: Some(offered) };
@@ -131,6 +133,8 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     tracing::info!("ending");
     drop(stop);
     renewal.abort();
+    rounds.abort();
+    notices.abort();
     secure.await?;
     if let Some(plain) = plain {
         plain.await?;

@@ -10,8 +10,18 @@ const localTimes = (root) => {
   }
 };
 
-document.addEventListener("DOMContentLoaded", () => localTimes(document));
-document.addEventListener("htmx:load", (event) => localTimes(event.target));
+// Moments along the bottom of a chart: hours of a day, days of a month.
+const localMoments = (root) => {
+  for (const moment of root.querySelectorAll("text[data-time]")) {
+    const at = new Date(moment.dataset.time);
+    if (Number.isNaN(at.getTime())) continue;
+    const form = moment.dataset.form === "day" ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit" };
+    moment.textContent = at.toLocaleString(undefined, form);
+  }
+};
+
+document.addEventListener("DOMContentLoaded", () => { localTimes(document); localMoments(document); });
+document.addEventListener("htmx:load", (event) => { localTimes(event.target); localMoments(event.target); });
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable]");

@@ -3,6 +3,8 @@
 use askama::Template;
 use axum::{extract::State, response::Response};
 use panel::{
+    alerts::{Alert, Cause},
+    boots::LiveBoot,
     noun::Network,
     store::{Job, JobState, ListQuery},
 };
@@ -11,7 +13,6 @@ use super::{
     guide::{Step, steps},
     jobs,
     network::{Line, lines},
-    server::State as Condition,
 };
 use crate::{
     app::App,
@@ -19,27 +20,26 @@ use crate::{
     problem::Problem,
 };
 
+/// How many alerts stand here; the worst come first, and all have a page of their own.
+const ALERTS: usize = 12;
+/// How many boots that are under way.
+const BOOTS: usize = 20;
+
 #[derive(Debug, Template)]
 #[template(path = "dashboard.html", blocks = ["live"])]
 struct Dashboard {
     frame: Frame,
     lines: Vec<Line>,
     jobs: Vec<Job>,
+    alerts: Vec<Alert>,
+    alerts_in_all: usize,
+    boots: Vec<LiveBoot>,
     guide: Vec<Step>,
     waiting: usize,
     devices: u64,
 }
 
 impl Dashboard {
-    /// Servers that somebody has to look after.
-    fn troubled(&self) -> Vec<(&Line, &panel::store::Health, Condition)> {
-        let each = self.lines.iter().flat_map(|line| {
-            line.servers.iter().map(move |(health, state)| (line, health, *state))
-        });
-        each.filter(|(_, _, state)| matches!(state, Condition::Silent | Condition::Failing))
-            .collect()
-    }
-
     /// Whether the way lies behind.
     fn arrived(&self) -> bool {
         self.guide.iter().all(|step| step.done)
@@ -59,11 +59,15 @@ pub async fn show(State(app): State<App>, frame: Frame, seat: Seat) -> Result<Re
         let lines = lines(panel, actor, networks)?;
         let jobs = jobs::all(panel, actor)?;
         let guide = if admin { steps(panel, actor, &lines)? } else { Vec::new() };
-        Ok((lines, jobs, guide, panel.waiting_joins(actor)?.len()))
+        let (alerts, boots) = (panel.alerts(actor, None)?, panel.live_boots(actor, BOOTS)?);
+        Ok((lines, jobs, guide, panel.waiting_joins(actor)?.len(), alerts, boots))
     });
-    let (lines, mut jobs, guide, waiting) = found.await?;
+    let (lines, mut jobs, guide, waiting, mut alerts, boots) = found.await?;
+    let alerts_in_all = alerts.len();
+    alerts.truncate(ALERTS);
     jobs.retain(|job| job.state == JobState::Running);
     let devices = lines.iter().map(|line| line.devices).sum();
-    let whole = Dashboard { frame, lines, jobs, guide, waiting, devices };
+    let whole =
+        Dashboard { frame, lines, jobs, alerts, alerts_in_all, boots, guide, waiting, devices };
     page_or_part(&whole.frame, &whole, &whole.as_live())
 }

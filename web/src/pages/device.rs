@@ -12,6 +12,7 @@ use model::{
 };
 use panel::{
     access::Verb,
+    boots::Boot,
     noun::{Device, Group, Id, Noun, Server, Stored},
     operations::{Actor, Data, DevicePatch, Error, Import, Outcome, Panel},
     store::{FieldError, ListQuery},
@@ -53,6 +54,8 @@ struct DevicePage {
     on_failure: String,
     generation: Option<u32>,
     seen: Vec<Seen>,
+    boots: Vec<Boot>,
+    now_ms: u64,
     may_change: bool,
 }
 
@@ -81,13 +84,24 @@ pub async fn show(
         let groups = panel.list::<Group>(actor, &query)?.rows;
         let group = groups.iter().find(|group| group.value.name == device.value.group);
         let generation = group.map(|group| generation_of(&group.value, &device.value));
-        Ok((site, device, generation, seen))
+        let boots = panel.boot_history(actor, device.id)?;
+        Ok((site, device, generation, seen, boots, panel.now_ms()))
     });
-    let (site, device, generation, seen) = found.await?;
+    let (site, device, generation, seen, boots, now_ms) = found.await?;
     let may_change = frame.may(Verb::Change, Noun::Device, device.place);
     let (boot_mode, on_failure) = (word(&device.value.boot_mode), word(&device.value.on_failure));
-    let whole =
-        DevicePage { frame, site, device, boot_mode, on_failure, generation, seen, may_change };
+    let whole = DevicePage {
+        frame,
+        site,
+        device,
+        boot_mode,
+        on_failure,
+        generation,
+        seen,
+        boots,
+        now_ms,
+        may_change,
+    };
     crate::frame::page_or_part(&whole.frame, &whole, &whole.as_live())
 }
 

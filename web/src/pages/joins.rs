@@ -1,7 +1,7 @@
 //! Boxes that wait for somebody to let them in: what they are made of, and the answer. Who may see and answer which is decided by
 //! the operations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use askama::Template;
 use axum::{
@@ -53,11 +53,12 @@ impl Row {
 fn rows(panel: &Panel, actor: Actor, joins: Vec<Join>) -> Result<Vec<Row>, Error> {
     let mut networks: BTreeMap<Id<Network>, String> = BTreeMap::new();
     let one = |join: Join| {
-        if !networks.contains_key(&join.network) {
-            let name = panel.get(actor, join.network)?.value.name.to_string();
-            networks.insert(join.network, name);
-        }
-        let network = networks.get(&join.network).cloned().unwrap_or_default();
+        let network = match networks.entry(join.network) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => {
+                new.insert(panel.get(actor, join.network)?.value.name.to_string()).clone()
+            }
+        };
         let takes = join.server.map(|id| panel.get::<Server>(actor, id)).transpose()?;
         Ok(Row { join, network, takes: takes.map(|server| server.value.name.to_string()) })
     };

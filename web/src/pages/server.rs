@@ -15,15 +15,18 @@ use panel::{
     fleet::{self, Connection, Trouble},
     noun::{Id, Noun, Server, Stored},
     operations::Error,
+    statistics::Span,
     store::{Document, Health, JoinCode},
 };
 
 use super::{
     form::Site,
     list::{Asked, Rows, rows},
+    statistics::{asked_span, of_server},
 };
 use crate::{
     app::App,
+    chart::Chart,
     format,
     frame::{Frame, Seat, page_or_part},
     problem::Problem,
@@ -147,6 +150,8 @@ struct ServerPage {
     events: Vec<Event>,
     document: Option<Document>,
     status: Option<Status>,
+    span: Span,
+    charts: Vec<Chart>,
     may_change: bool,
     may_add: bool,
 }
@@ -197,8 +202,9 @@ pub async fn show(
     frame: Frame,
     seat: Seat,
     Path(id): Path<i64>,
+    asked: Asked,
 ) -> Result<Response, Problem> {
-    let actor = seat.actor;
+    let (actor, span) = (seat.actor, asked_span(&asked));
     let found = app.ask(move |panel| {
         let server = panel.get::<Server>(actor, Id::new(id))?;
         let missing = Error::NotFound { noun: Noun::Server };
@@ -211,9 +217,10 @@ pub async fn show(
             to_do: panel.to_do(actor, server.id)?,
             events: panel.happened(actor, server.id, EVENTS)?,
         };
-        Ok((site, server, link, document, health))
+        let charts = of_server(panel, actor, server.id, span)?;
+        Ok((site, server, link, document, health, charts))
     });
-    let (site, server, link, document, health) = found.await?;
+    let (site, server, link, document, health, charts) = found.await?;
     let Link { connection, to_do, events } = link;
     let now_ms = format::ms(std::time::SystemTime::now());
     let state = health.as_ref().map_or(State::New, |health| State::of(health, now_ms));
@@ -232,6 +239,8 @@ pub async fn show(
         events,
         document,
         status,
+        span,
+        charts,
         may_change,
         may_add,
     };

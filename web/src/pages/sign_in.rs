@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Half a day at a machine room's desk; whoever wants less signs out.
-const SESSION_MS: u64 = 12 * 3600 * 1000;
+const HOUR_MS: u64 = 3600 * 1000;
 
 #[derive(Debug, Template)]
 #[template(path = "sign-in.html")]
@@ -173,7 +173,11 @@ pub async fn begin(
     let browser = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let browser: String = browser.unwrap_or_default().chars().take(200).collect();
     let address = peer.0.to_string();
-    app.ask(move |panel| panel.begin_session(user, digest, SESSION_MS, &address, &browser)).await?;
+    let begun = app.ask(move |panel| {
+        let lasts_ms = u64::from(panel.settings_in_force()?.session_hours) * HOUR_MS;
+        panel.begin_session(user, digest, lasts_ms, &address, &browser)
+    });
+    begun.await?;
     Ok(jar.add(cookie(SESSION, secret)))
 }
 

@@ -40,13 +40,13 @@ async fn connection(rig: &Rig, server: Id<Server>, state: State) {
 /// What openssl(1) says of a certificate, by the root and the list that the console gives to everybody.
 fn verified(rig: &Rig, files: [(&str, &str); 4]) -> (bool, String) {
     for (name, content) in files {
-        std::fs::write(rig.folder.path().join(name), content).unwrap();
+        rig.data.write(name, content.as_bytes()).unwrap();
     }
     #[expect(clippy::disallowed_methods, reason = "the test asks openssl what it thinks")]
     let asked = Command::new("openssl")
         .args(["verify", "-x509_strict", "-crl_check", "-CAfile", "root.pem"])
         .args(["-untrusted", "chain.pem", "-CRLfile", "crl.pem", "leaf.pem"])
-        .current_dir(rig.folder.path())
+        .current_dir(rig.data.path("."))
         .output()
         .unwrap();
     let said = [asked.stdout, asked.stderr].concat();

@@ -11,6 +11,7 @@ mod accounts;
 #[expect(dead_code, reason = "the panel's own tests do more to agents")]
 #[path = "../../../services/panel/tests/room/agent.rs"]
 mod agent;
+mod alerts;
 mod answers;
 mod certificates;
 mod first_start;

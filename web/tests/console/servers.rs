@@ -2,6 +2,7 @@ use axum::http::StatusCode;
 use model::{code::JoinCode, wire::Status};
 use panel::{
     noun::{Device, Place, Server},
+    operations::Own,
     store::ListQuery,
 };
 
@@ -69,7 +70,12 @@ async fn a_server_shows_what_it_said_last() {
     ] {
         assert!(shown.page().contains(text), "{text} is not in {}", shown.body);
     }
-    assert!(browser.get("/").await.page().contains("What is wrong"));
+    rig.panel().look_around(&Own::default()).unwrap();
+    let dashboard = browser.get("/").await;
+    assert!(dashboard.page().contains("What to look after"), "{}", dashboard.body);
+    let (pools, failed) = (format!("{path}#pools"), format!("{path}#failed"));
+    assert!(dashboard.has("the pool tank is DEGRADED") && dashboard.has(&pools));
+    assert!(dashboard.has("no disk &#60;b&#62;A") && dashboard.has(&failed));
     let device = browser.get(&format!("/devices/{id}")).await;
     assert!(device.page().contains("data-state=\"connected\""), "{}", device.body);
 }

@@ -95,7 +95,8 @@ fn each_trouble_is_told_with_its_weight_and_its_age() {
     let refusal = |generation| Some(Refusal { generation, why: "devices[0]: twice".into() });
     let certificate = |left| vec![CertificateFacts { name: "agent".into(), ends_ms: NOW + left }];
     let silent = SILENT_MS + 1;
-    let table: Vec<(Facts, &[(&str, Severity, u64)])> = vec![
+    type Row<'a> = (Facts, &'a [(&'a str, Severity, u64)]);
+    let table: Vec<Row> = vec![
         (of_server(|s| (s.seen_ms, s.joined_ms) = (None, None)), &[("never-joined/7", Info, 0)]),
         (
             of_server(|s| (s.seen_ms, s.joined_ms) = (None, Some(NOW - HOUR_MS))),

@@ -47,6 +47,9 @@ fn server(row: &Row<'_>) -> Result<ServerFacts, Error> {
     })
 }
 
+/// The organization and the network that an alert is of, and the rank of its severity.
+pub(crate) type Standing = (Option<i64>, Option<i64>, u8);
+
 impl Tx<'_> {
     /// What is known of all servers.
     pub(crate) fn server_facts(self, now_ms: u64) -> Result<Vec<ServerFacts>, Error> {
@@ -217,7 +220,7 @@ impl Tx<'_> {
     }
 
     /// The organization and network of each alert that stands, and how bad it is: what the count at the top of pages is made of.
-    pub(crate) fn alert_places(self) -> Result<Vec<(Option<i64>, Option<i64>, u8)>, Error> {
+    pub(crate) fn alert_places(self) -> Result<Vec<Standing>, Error> {
         let sql = "SELECT organization_id, network_id, severity FROM alerts";
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;

@@ -11,12 +11,12 @@ fn span_s(span: Span) -> u64 {
     span.slot_ms() / 1000
 }
 
+/// A server, its network, and the short of its latest status.
+pub(crate) type Seen = (Id<Server>, Id<Network>, Option<String>);
+
 impl Tx<'_> {
     /// The servers that answered since, with the network of each.
-    pub(crate) fn seen_since(
-        self,
-        since_ms: u64,
-    ) -> Result<Vec<(Id<Server>, Id<Network>, Option<String>)>, Error> {
+    pub(crate) fn seen_since(self, since_ms: u64) -> Result<Vec<Seen>, Error> {
         let mut statement = self.connection.prepare_cached(
             "SELECT s.id, s.network_id, c.sighting FROM contacts c JOIN servers s ON s.id = c.server_id WHERE c.seen_ms >= ?",
         )?;
