@@ -65,16 +65,21 @@ impl Admin {
     /// Makes a join code; returns the seed file that a server joins by.
     pub async fn make_seed(&self) -> Result<String> {
         let path = format!("{}/servers/join", self.network()?);
-        let fields = [("host", PANEL_ADDRESS), ("hours", "1")];
+        let fields = [("host", PANEL_ADDRESS), ("hours", "1"), ("confirm", "on")];
         let made = self.browser.ask_for(&path, &fields).await?;
         made.between("<pre><code>", "</code></pre>").with_context(|| made.words())
     }
 
-    /// Waits until the server has joined and shown itself. Returns what stands on its page.
-    pub async fn await_server(&mut self) -> Result<Page> {
+    /// Waits for a box to ask, says yes to it, and waits until it has shown itself. Returns what stands on the server's page.
+    pub async fn let_in(&mut self) -> Result<Page> {
         let servers = format!("{}/servers", self.network()?);
         let browser = &self.browser;
-        let server = wait_until("a server that has joined", secs(120), async || {
+        let waiting = wait_until("a box that waits to be let in", secs(120), async || {
+            Ok(browser.open("/joins").await?.link("/joins/"))
+        });
+        let waiting = waiting.await?;
+        browser.press(&waiting, &format!("{waiting}/confirm")).await?;
+        let server = wait_until("a server that has joined", secs(60), async || {
             let page = browser.open(&servers).await?;
             Ok(page.link("/servers/"))
         });

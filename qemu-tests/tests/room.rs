@@ -10,7 +10,7 @@ async fn an_admin_leads_a_flashed_panel_and_a_flashed_agent_to_a_booted_device()
     room.admin.sign_up(&code, "ada", &format!("{}-{}", token(), token())).await?;
     room.admin.make_network().await?;
     let agent = room.flash_agent(&room.admin.make_seed().await?).await?;
-    let server = room.admin.await_server().await?;
+    let server = room.admin.let_in().await?;
     ensure!(
         server.html.contains("<code>pool0</code>"),
         "its disk is not shown: {}",

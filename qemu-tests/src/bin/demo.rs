@@ -58,8 +58,8 @@ async fn demo(once: bool) -> Result<()> {
     story.tell("admin: made an organization, a network, a subnet, and a join code for a server");
     story.tell("agent: starts from its flashed disk image, with that code on its boot partition");
     let agent = room.flash_agent(&seed).await?;
-    room.admin.await_server().await?;
-    story.tell("agent: joined; the panel is connected to it");
+    room.admin.let_in().await?;
+    story.tell("agent: asked to join, was let in by the admin, and is connected to the panel");
     room.end_other_dhcp().await?;
     room.admin.set_up().await?;
     room.admin.add_device(DEVICE).await?;
