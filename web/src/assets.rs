@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn every_file_has_a_name_with_its_digest() {
-        for file in ["app.css", "app.js", "icon.svg", "htmx.min.js", "sse.min.js", "pico.min.css"] {
+        for file in ["app.css", "app.js", "icon.svg", "htmx.min.js", "pico.min.css"] {
             let url = url(file);
             let (stem, _) = file.split_once('.').unwrap();
             assert!(url.starts_with(&format!("/static/{stem}.")), "{file}: {url}");

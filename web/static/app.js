@@ -1,4 +1,4 @@
-// What a page can do without: the shortcut for search, times in the viewer's zone, one tick for all.
+// What a page can do without: the shortcut for search, menus that close, times in the viewer's zone, one tick for all, what is live.
 "use strict";
 
 const localTimes = (root) => {
@@ -32,11 +32,64 @@ document.addEventListener("keydown", (event) => {
   search.focus();
 });
 
+const closeMenus = (but) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (menu !== but) menu.open = false;
+  }
+};
+
+document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && event.target.closest("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+document.addEventListener("click", (event) => closeMenus(event.target.closest("details.menu")));
+
 document.addEventListener("change", (event) => {
   if (!event.target.matches("[data-pick-all]")) return;
   for (const box of event.target.form.querySelectorAll('input[name="device"]')) {
     box.checked = event.target.checked;
   }
+});
+
+// Pages that show something live are told by one stream that it is different now, and ask anew for their parts. A browser has six
+// connections to a host, so a page that nobody looks at gives its own back.
+let stream = null;
+const liveParts = () => document.querySelectorAll("[hx-trigger='sse:changed']");
+const refresh = () => {
+  for (const part of liveParts()) htmx.trigger(part, "sse:changed");
+};
+const watch = () => {
+  const url = document.body.dataset.events;
+  if (!url || stream || document.hidden || liveParts().length === 0) return;
+  let wasOpen = false;
+  stream = new EventSource(url);
+  stream.addEventListener("changed", refresh);
+  stream.addEventListener("open", () => {
+    if (wasOpen) refresh();
+    wasOpen = true;
+  });
+  stream.addEventListener("error", () => {
+    if (stream?.readyState !== EventSource.CLOSED) return;
+    stream = null;
+    refresh();
+    setTimeout(watch, 10000);
+  });
+};
+const unwatch = () => {
+  stream?.close();
+  stream = null;
+};
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return unwatch();
+  watch();
+  refresh();
+});
+window.addEventListener("pagehide", unwatch);
+window.addEventListener("pageshow", (event) => {
+  watch();
+  if (event.persisted) refresh();
 });
 
 // A part that is about to be replaced while somebody ticks or types in it stays as it is.
