@@ -96,6 +96,14 @@ impl Frame {
         own == path || own.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// Whether this page is of a network, or of something in one.
+    pub fn in_networks(&self) -> bool {
+        let inside =
+            ["networks", "subnets", "servers", "volumes", "groups", "vdisks", "menus", "devices"];
+        let first = self.path.split(['/', '?']).nth(1).unwrap_or_default();
+        inside.contains(&first)
+    }
+
     /// Whether who is signed in is a superadmin.
     pub fn superadmin(&self) -> bool {
         self.seat.as_ref().is_some_and(|seat| seat.who.is_superadmin())

@@ -63,6 +63,19 @@ pub fn list_path(noun: Noun, place: Place) -> String {
     }
 }
 
+/// The tab of its network that a noun stands under.
+pub fn tab(noun: Noun) -> &'static str {
+    match noun {
+        Noun::Device => "devices",
+        Noun::Volume | Noun::Group => "tree",
+        Noun::Vdisk => "vdisks",
+        Noun::Server => "servers",
+        Noun::Menu => "menus",
+        Noun::Network | Noun::Subnet => "settings",
+        Noun::Organization | Noun::User | Noun::Tunnel => "",
+    }
+}
+
 /// A word of a type, as serde writes it.
 pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {

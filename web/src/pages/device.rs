@@ -14,7 +14,7 @@ use panel::{
     access::Verb,
     boots::Boot,
     noun::{Device, Group, Id, Noun, Server, Stored},
-    operations::{Actor, Data, DevicePatch, Error, Import, Outcome, Panel},
+    operations::{Actor, Data, DevicePatch, Error, Import, ImportLine, Outcome, Panel},
     store::{FieldError, ListQuery},
 };
 
@@ -288,6 +288,14 @@ struct ImportPage {
 }
 
 impl ImportPage {
+    /// The lines that somebody has to look at: the faulty ones alone, while there are any.
+    fn shown(&self) -> Vec<&ImportLine> {
+        let is_faulty = |line: &&ImportLine| matches!(line.outcome, Outcome::Faulty(_));
+        let all: Vec<_> = self.preview.iter().flat_map(|preview| &preview.lines).collect();
+        let faulty: Vec<_> = all.iter().copied().filter(is_faulty).collect();
+        if faulty.is_empty() { all } else { faulty }
+    }
+
     /// How many lines become this.
     fn lines(&self, what: &str) -> usize {
         let is = |outcome: &Outcome| match outcome {
