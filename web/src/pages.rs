@@ -17,6 +17,7 @@ pub mod joins;
 pub mod list;
 pub mod live;
 pub mod network;
+pub mod password;
 pub mod people;
 pub mod record;
 pub mod remove;

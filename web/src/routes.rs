@@ -16,7 +16,7 @@ use crate::{
     assets, boxes, guard,
     pages::{
         account, alerts, audit, certificates, channels, dashboard, device, first_start, jobs, join,
-        joins, live, network, people, record, remove, search, server, settings, sign_in,
+        joins, live, network, password, people, record, remove, search, server, settings, sign_in,
         statistics, theme,
     },
     problem::Problem,
@@ -138,6 +138,8 @@ fn own() -> Vec<Route> {
         done("/account/tokens/{id}/revoke", post(account::revoke_token)),
         shown("/organizations", get(people::organizations)),
         shown("/users", get(people::users)),
+        shown("/users/{id}/password", get(password::show)),
+        done("/users/{id}/password", post(password::make)),
         shown("/tunnels", get(people::tunnels)),
         shown("/networks", get(network::networks)),
     ]

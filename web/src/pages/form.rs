@@ -105,7 +105,13 @@ pub struct Choices {
 
 /// The networks that a user of this place may have a role on.
 fn networks_of(panel: &Panel, actor: Actor, place: Place) -> Result<Vec<String>, Error> {
-    let Place::Organization(organization) = place else { return Ok(Vec::new()) };
+    let Place::Organization(organization) = place else {
+        // The form still asks for the organization.
+        let mut all = super::list::names::<Network>(panel, actor, None)?;
+        all.sort_unstable();
+        all.dedup();
+        return Ok(all);
+    };
     let organization = panel.get::<Organization>(actor, organization)?.value.name;
     let query = ListQuery {
         filters: vec![("organization".to_owned(), organization.to_string())],

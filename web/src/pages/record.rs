@@ -264,6 +264,10 @@ async fn create<T: Shape>(
         Ok(value) => app.change(move |panel| panel.create(actor, place, value)).await,
     };
     match done {
+        // A new user has no password yet.
+        Ok(made) if T::NOUN == Noun::User => {
+            Ok(go(format!("{}/password", path(T::NOUN, made.id.number()))))
+        }
         Ok(made) if T::HAS_PAGE => Ok(go(path(T::NOUN, made.id.number()))),
         Ok(made) => Ok(go(list_path(T::NOUN, made.place))),
         Err(Problem::Invalid(faults)) => {

@@ -165,6 +165,28 @@ async fn a_new_password_takes_the_old_one_and_ends_other_sessions() {
 }
 
 #[tokio::test]
+async fn an_admin_gives_a_password_which_is_shown_once_and_ends_what_the_old_one_opened() {
+    let rig = Rig::new().await;
+    let ada = with_password(&rig, "ada");
+    let tina = with_password(&rig, "tina");
+    let (mut browser, mut hers) = (rig.seat(ada).await, rig.seat(tina).await);
+    let path = format!("/users/{tina}/password");
+    assert!(browser.get(&path).await.page().contains("Make a password"));
+    let made = browser.post(&path, &[]).await;
+    let password = made.after("<dd class=\"secret\"><code>");
+    assert!(!browser.get(&path).await.has(&password));
+    assert_eq!(hers.get("/account").await.to(), "/sign-in?next=%2Faccount");
+    let old = hers.post("/sign-in", &[("name", "tina"), ("password", PASSWORD)]).await;
+    assert_eq!(old.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let new = hers.post("/sign-in", &[("name", "tina"), ("password", &password)]).await;
+    assert_eq!(new.to(), "/");
+    let own = format!("/users/{ada}/password");
+    assert_eq!(browser.get(&own).await.to(), "/account");
+    assert_eq!(browser.post(&own, &[]).await.to(), "/account", "one's own takes the old one");
+    assert!(browser.get("/account").await.page().contains("My account"));
+}
+
+#[tokio::test]
 async fn an_api_token_is_shown_once_and_can_be_revoked() {
     let rig = Rig::new().await;
     let user = rig.user(Place::Panel, "ada", "superadmin", None);

@@ -86,6 +86,8 @@ pub(crate) const ANSWERS: &[(&str, &str)] = &[
     ("POST /users/{id}", "snnnniin"),
     ("GET /users/{id}/delete", "snnnnoon"),
     ("POST /users/{id}/delete", "snnnniin"),
+    ("GET /users/{id}/password", "snnnnoon"),
+    ("POST /users/{id}/password", "snnnnoon"),
     ("GET /users/new", "sffffoof"),
     ("POST /users/new", "sffffiif"),
     ("GET /networks/{id}/edit", "snooooon"),

@@ -233,9 +233,10 @@ async fn a_user_is_given_an_organization_and_roles() {
         ("roles[1].network", ""),
         ("roles[1].role", "viewer"),
     ];
-    assert_eq!(browser.post("/users/new", &fields).await.to(), "/users");
+    let made = browser.post("/users/new", &fields).await;
     let query = ListQuery { search: Some("tina".into()), ..ListQuery::default() };
     let tina = &rig.panel().list::<User>(ROOT, &query).unwrap().rows[0];
+    assert_eq!(made.to(), format!("/users/{}/password", tina.id));
     assert_eq!(tina.place, school.home());
     assert_eq!(tina.value.roles.len(), 1);
     assert!(browser.get("/users").await.page().contains("north: technician"));
