@@ -6,6 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
@@ -49,7 +50,7 @@ pub struct Request {
 }
 
 /// What a box is made of. It is shown to people; nothing is decided by it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hardware {
     /// SMBIOS manufacturer, or the first word of a device tree's model.
@@ -73,7 +74,7 @@ pub struct Hardware {
 }
 
 /// A network interface of a box.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HardwareLink {
     /// The kernel's name of it.
@@ -83,7 +84,7 @@ pub struct HardwareLink {
 }
 
 /// A disk of a box.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HardwareDisk {
     /// What its maker calls it.
@@ -95,7 +96,7 @@ pub struct HardwareDisk {
 }
 
 /// A word of a machine about itself: up to 80 characters, none of them a control character; empty where it says nothing.
-#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Fact(String);
 

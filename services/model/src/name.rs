@@ -294,10 +294,14 @@ impl fmt::Debug for Snapshot {
     }
 }
 
+/// Six pairs of digits, all separated alike; the lowest bit of the first says that it is no multicast.
+const MAC: &str =
+    "^[0-9A-Fa-f][02468ACEace]((:[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{10})$";
+
 /// The address of a network card: unicast, not all zeros. Written with colons, read with colons, hyphens or neither.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = MAC))]
 pub struct Mac([u8; 6]);
 
 impl Mac {

@@ -1,12 +1,15 @@
 //! Who may do what. [`least`] is the only table, and the operations ask nothing else; so pages, API, live events, search, exports
 //! and jobs can't differ.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::noun::{Id, Network, Noun, Organization, Place, User};
 
 /// A role on one network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Sees it.
@@ -18,7 +21,9 @@ pub enum Role {
 }
 
 /// What a user is, before any role on a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// Has the roles that were given, and no more.
@@ -30,7 +35,9 @@ pub enum Standing {
 }
 
 /// What somebody counts for at one place, lowest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rank {
     /// Belongs to the organization.
@@ -48,7 +55,9 @@ pub enum Rank {
 }
 
 /// What is done to a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
     /// Seeing it: in lists, pages, exports, the audit log, previews.
@@ -142,7 +151,7 @@ pub struct Standings {
 }
 
 /// What an API token is limited to, whatever its owner may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limit {
     /// The most it counts for.
     pub most: Rank,

@@ -3,7 +3,7 @@
 
 mod text;
 
-use std::{fmt, marker::PhantomData, net::Ipv4Addr};
+use std::{borrow::Cow, fmt, marker::PhantomData, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 pub use model::desired::{Device, Group, Menu, Volume};
@@ -11,13 +11,16 @@ use model::{
     desired::{Dhcp, Interface, Management, Pool},
     name::{NetworkName, PoolName, ServerName, Sha256, VdiskName},
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 pub use text::{Error as TextError, LanName, Title, TunnelName, UserName};
 
 use crate::access::{Role, Standing};
 
 /// The kinds of records, by the word that the database, the types, the URLs and the log share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Noun {
     /// Highest owner.
@@ -112,6 +115,20 @@ impl Id<Network> {
     }
 }
 
+impl<T> JsonSchema for Id<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "format": "int64", "minimum": 1 })
+    }
+}
+
 impl<T> Clone for Id<T> {
     fn clone(&self) -> Self {
         *self
@@ -146,7 +163,7 @@ impl<T> fmt::Display for Id<T> {
 }
 
 /// Where a record lives, which says whose rules hold for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// The panel itself.
@@ -158,7 +175,8 @@ pub enum Place {
 }
 
 /// A record as it is kept.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Record")]
 pub struct Stored<T> {
     /// Its number.
     pub id: Id<T>,
@@ -171,7 +189,7 @@ pub struct Stored<T> {
 }
 
 /// Highest owner.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Organization {
     /// Its name.
@@ -188,7 +206,7 @@ pub struct Organization {
 }
 
 /// A person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct User {
     /// What they sign in with.
@@ -209,7 +227,7 @@ pub struct User {
 }
 
 /// A role on a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
     /// The network.
@@ -219,7 +237,7 @@ pub struct Grant {
 }
 
 /// A site.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// Its name.
@@ -230,12 +248,13 @@ pub struct Network {
 }
 
 /// One LAN of a site: what a server's document calls a network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subnet {
     /// Its name.
     pub name: NetworkName,
     /// Its addresses, for example `10.77.0.0/24`.
+    #[schemars(with = "String", regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$"))]
     pub subnet: Ipv4Net,
     /// Subnets of an organization that name the same LAN share a wire, so that no address may stand in two of them.
     #[serde(default)]
@@ -255,7 +274,7 @@ pub struct Subnet {
 }
 
 /// A relay.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tunnel {
     /// Its name.
@@ -270,7 +289,7 @@ pub struct Tunnel {
 }
 
 /// What a server is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServerRole {
     /// Holds the storage tree and serves devices.
@@ -292,7 +311,7 @@ impl ServerRole {
 }
 
 /// A machine running the agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// Its name.
@@ -314,7 +333,7 @@ pub struct Server {
 }
 
 /// A server's place in a subnet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerInterface {
     /// The subnet.
@@ -326,7 +345,7 @@ pub struct ServerInterface {
 }
 
 /// A device's own data, on one server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Vdisk {
     /// Its name.

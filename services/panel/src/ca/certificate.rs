@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -110,7 +111,8 @@ fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], NotHex> {
 
 /// The serial number of a certificate: 128 random bits, so that it can't be guessed and never repeats (CA/Browser Forum
 /// Baseline Requirements, 7.1, want 64).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String")]
 pub struct Serial([u8; 16]);
 
 impl Serial {

@@ -9,6 +9,7 @@ use rcgen::{
     CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::CertificateRevocationListDer;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, Error, Serial, certificate::from_unix, pem};
@@ -19,8 +20,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Why a certificate was revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "RevocationReason")]
 pub enum Reason {
     /// Nobody said.
     Unspecified,

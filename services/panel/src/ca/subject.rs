@@ -9,6 +9,7 @@ use std::{
 pub use model::code::Host;
 use model::name::ServerName;
 use rcgen::{ExtendedKeyUsagePurpose as Extended, SanType};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -41,8 +42,9 @@ pub enum Subject {
 }
 
 /// The kinds of subjects: what a certificate may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "CertificateKind")]
 pub enum Kind {
     /// [`Subject::Panel`]
     Panel,

@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 pub(crate) use board::Board;
 pub use link::{Direct, Link};
 use model::{validate::Fault, wire};
+use schemars::JsonSchema;
 use serde::Serialize;
 pub use server::chain;
 pub use session::{Error, Identity};
@@ -57,8 +58,9 @@ pub struct Connection {
 }
 
 /// Whether a connection is there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "ConnectionState")]
 pub enum State {
     /// It was not there yet since the panel started.
     #[default]

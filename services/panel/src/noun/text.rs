@@ -1,7 +1,8 @@
 //! Texts of the panel alone, checked once where they come in.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Why a text can't be used.
@@ -19,11 +20,21 @@ pub enum Error {
 }
 
 macro_rules! checked_text {
-    ($(#[$doc:meta])* $name:ident, $check:expr, $error:expr) => {
+    ($(#[$doc:meta])* $name:ident, $check:expr, $pattern:expr, $error:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
 
         impl $name {
             /// The text, as it was parsed.
@@ -67,16 +78,18 @@ macro_rules! checked_text {
     };
 }
 
+const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+
 fn is_label(text: &str) -> bool {
     text.parse::<model::name::DeviceName>().is_ok()
 }
 
 checked_text!(
     /// A tunnel's name.
-    TunnelName, is_label, Error::Label);
+    TunnelName, is_label, LABEL, Error::Label);
 checked_text!(
     /// The name of a wire that several subnets may share.
-    LanName, is_label, Error::Label);
+    LanName, is_label, LABEL, Error::Label);
 checked_text!(
     /// What a user signs in with.
     UserName, |text| {
@@ -84,14 +97,14 @@ checked_text!(
         (1..=64).contains(&text.len())
             && text.bytes().all(inner)
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-    }, Error::User);
+    }, "^[a-z0-9][a-z0-9._@-]{0,63}$", Error::User);
 checked_text!(
     /// A line for people.
     Title, |text| {
         (1..=80).contains(&text.chars().count())
             && text.trim() == text
             && !text.chars().any(char::is_control)
-    }, Error::Title);
+    }, r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,78}[^\s\x00-\x1f\x7f-\x9f])?$", Error::Title);
 
 #[cfg(test)]
 mod tests {

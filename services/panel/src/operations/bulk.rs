@@ -4,6 +4,7 @@ use model::{
     desired::{BootMode, OnFailure},
     name::{GroupName, MenuName},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Actor, Data, Error, Panel, Work, invalid};
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// What to set on each device; what is absent stays.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DevicePatch {
     /// The group whose image it boots; a generation that it is pinned to is let go.

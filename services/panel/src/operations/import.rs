@@ -6,6 +6,7 @@ use std::{fmt::Display, str::FromStr};
 
 use csv::StringRecord;
 use model::desired::{BootMode, OnFailure, VdiskPurpose, VdiskUse};
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Actor, Error, Panel, Work, invalid};
@@ -32,14 +33,14 @@ pub const COLUMNS: [&str; 11] = [
 ];
 
 /// What an import does.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Import {
     /// Line by line.
     pub lines: Vec<ImportLine>,
 }
 
 /// What becomes of a line.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ImportLine {
     /// Its number in the file, counted from 1.
     pub line: u64,
@@ -50,7 +51,7 @@ pub struct ImportLine {
 }
 
 /// What becomes of a line.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// A device is made.

@@ -1,5 +1,6 @@
 //! Search over everything that the actor may see.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Actor, Error, Kind, Panel, Work};
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// Something that was found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Hit {
     /// Its kind.
     pub noun: Noun,

@@ -1,6 +1,7 @@
 //! The audit log: who did what, before and after. Rows are only ever added; triggers refuse the rest.
 
 use rusqlite::{Row, params_from_iter, types::Value};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Cursor, Error, FieldError, Page, Scope, Tx};
@@ -10,7 +11,7 @@ use crate::{
 };
 
 /// One change that was made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Its number; rises. 0 before it is written.
     #[serde(default)]

@@ -3,6 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Row, params_from_iter};
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, Error as _},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// A certificate on the books.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Booked {
     /// Its number.
     pub serial: Serial,

@@ -2,6 +2,7 @@
 
 use model::{name::Mark, wire::Status};
 use rusqlite::OptionalExtension;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Error, Owner, Scope, Tx, listing::scope_condition};
@@ -30,7 +31,7 @@ pub struct Document {
 }
 
 /// How a server is, in short: what lists and the dashboard show without reading all that it says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Health {
     /// The server.
     pub server: Id<Server>,

@@ -1,13 +1,14 @@
 //! What is under way: codes by which a server may join, and jobs, which outlive a restart.
 
 use rusqlite::Row;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, Error, Tx};
 use crate::noun::{Id, Network, Server};
 
 /// A code by which one server may join a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct JoinCode {
     /// Its number.
     pub id: i64,
@@ -26,7 +27,7 @@ pub struct JoinCode {
 }
 
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobState {
     /// It runs, or goes on after a restart.
@@ -40,7 +41,7 @@ pub enum JobState {
 }
 
 /// A long operation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
     /// Its number.
     pub id: i64,

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::noun::Noun;
 
 /// What is wrong with one field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldError {
     /// Which, for example `address` or `pools[0].disks`.
     pub field: String,

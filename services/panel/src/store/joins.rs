@@ -7,6 +7,7 @@ use model::{
     name::ServerName,
 };
 use rusqlite::{OptionalExtension, Row, params_from_iter};
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, Error as _},
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// What became of a box's request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
     /// A person has to look at it.
@@ -33,7 +34,7 @@ pub enum Decision {
 }
 
 /// A box that asked with a code.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Join {
     /// The code's number.
     pub code: i64,
@@ -66,7 +67,7 @@ pub(crate) struct Bound {
 }
 
 /// A box that stands as a server.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct JoinedBox {
     /// Where it was last reached.
     pub address: IpAddr,

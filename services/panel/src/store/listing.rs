@@ -2,6 +2,7 @@
 //! however far into the list it is, and rows that come and go meanwhile neither repeat nor hide others.
 
 use rusqlite::{ToSql, params_from_iter, types::Value};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,8 +34,9 @@ pub struct ListQuery {
 }
 
 /// Where a list goes on: opaque to everybody else.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(inline)]
 pub struct Cursor(String);
 
 impl Cursor {
@@ -61,7 +63,8 @@ enum Key {
 }
 
 /// A part of a list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// The rows.
     pub rows: Vec<T>,

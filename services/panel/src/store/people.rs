@@ -2,6 +2,7 @@
 //! not the store's business.
 
 use rusqlite::OptionalExtension;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Tx};
@@ -41,7 +42,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 /// A session, as its owner sees it in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Session {
     /// Its number.
     pub id: i64,
@@ -58,7 +59,7 @@ pub struct Session {
 }
 
 /// An API token, as its owner sees it in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
     /// Its number.
     pub id: i64,

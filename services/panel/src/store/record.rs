@@ -4,6 +4,7 @@
 //! and `t` its row.
 
 use rusqlite::{OptionalExtension, Row, ToSql};
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Error, Tx};
@@ -50,7 +51,7 @@ pub trait Record: Clone + Serialize + DeserializeOwned {
 }
 
 /// Something that hangs on a record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Dependent {
     /// Its kind.
     pub noun: Noun,
