@@ -13,6 +13,7 @@ mod import;
 mod join;
 mod lookout;
 mod notices;
+mod once;
 mod people;
 mod search;
 mod seat;

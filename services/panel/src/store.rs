@@ -10,6 +10,7 @@ mod audit;
 mod boots;
 mod certificates;
 mod contacts;
+mod creations;
 mod documents;
 mod errands;
 mod error;
