@@ -115,10 +115,16 @@ pub async fn seat(State(app): State<App>, mut request: Request, next: Next) -> R
     next.run(request).await
 }
 
+/// The secret of the session's cookie.
+pub(crate) fn session_secret(headers: &HeaderMap) -> Option<String> {
+    let jar = CookieJar::from_headers(headers);
+    jar.get(SESSION).map(|cookie| cookie.value().to_owned())
+}
+
 /// The frame as far as the request itself says, and the session's secret.
 fn looked_at(request: &Request) -> (Frame, Option<String>) {
     let jar = CookieJar::from_headers(request.headers());
-    let secret = jar.get(SESSION).map(|cookie| cookie.value().to_owned());
+    let secret = session_secret(request.headers());
     let theme = jar.get(THEME).map(|cookie| Theme::parse(cookie.value())).unwrap_or_default();
     let uri = request.uri();
     let path = uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string);
@@ -128,7 +134,7 @@ fn looked_at(request: &Request) -> (Frame, Option<String>) {
     (Frame { seat: None, theme, path, host, part }, secret)
 }
 
-async fn seated(app: &App, secret: &str) -> Result<Option<Seat>, Problem> {
+pub(crate) async fn seated(app: &App, secret: &str) -> Result<Option<Seat>, Problem> {
     let (Some(digest), Some(csrf)) = (secret_digest(secret), form_token(secret)) else {
         return Ok(None);
     };
@@ -226,7 +232,7 @@ async fn taken(request: Request) -> Result<Request, Problem> {
 
 /// Whether the browser says that the request comes from a page of ours. One that says nothing is no browser of these years, or
 /// none at all.
-fn from_us(headers: &HeaderMap) -> bool {
+pub(crate) fn from_us(headers: &HeaderMap) -> bool {
     // Fetch Metadata: `none` is a person who typed the address or opened a bookmark.
     if let Some(site) = text(headers, &HeaderName::from_static("sec-fetch-site")) {
         return matches!(site, "same-origin" | "none");

@@ -3,10 +3,12 @@
 //! A tour: [`run`] is the service's life, [`serve`] its connections, [`routes`] the one table of what is answered. A request passes
 //! [`guard`], which finds out who asks and takes changes from our own pages alone; then a page of [`pages`] reads the form
 //! ([`fields`], and [`shapes`] for each noun), calls one operation through [`app`], and draws a template into the [`frame`] of
-//! whoever asked. What goes wrong is a [`problem`]. [`fleet`] runs the link to the servers beside all that, and `boxes` answers
-//! machines that want to join. [`lookout`] goes the panel's rounds: alerts and samples.
+//! whoever asked. What goes wrong is a [`problem`]. [`fleet`] runs the link to the servers beside all that, `boxes` answers machines
+//! that want to join, [`lookout`] goes the panel's rounds (alerts and samples), and the JSON [`api`] does by the same operations
+//! what the pages do.
 
 pub mod admin;
+pub mod api;
 pub mod app;
 mod assets;
 pub mod authorities;

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod alerts;
+pub mod api;
 pub mod audit;
 pub(crate) mod boots;
 pub mod certificates;

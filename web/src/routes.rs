@@ -12,12 +12,13 @@ use panel::noun::{
 };
 
 use crate::{
+    api,
     app::App,
     assets, boxes, guard,
     pages::{
-        account, alerts, audit, certificates, channels, dashboard, device, first_start, jobs, join,
-        joins, live, network, password, people, record, remove, search, server, settings, sign_in,
-        statistics, theme,
+        account, alerts, api as pages_api, audit, certificates, channels, dashboard, device,
+        first_start, jobs, join, joins, live, network, password, people, record, remove, search,
+        server, settings, sign_in, statistics, theme,
     },
     problem::Problem,
     shapes::Shape,
@@ -32,6 +33,8 @@ pub enum Door {
     SignedIn,
     /// Boxes: there is no page, no cookie and no form, and the request itself says who sent it.
     Box,
+    /// Programs with a token, and whoever is signed in: there is no page, and nobody is led to one.
+    Api,
 }
 
 /// A line of the table.
@@ -43,7 +46,7 @@ pub struct Route {
     pub path: String,
     /// By whom.
     pub door: Door,
-    answer: MethodRouter<App>,
+    pub(crate) answer: MethodRouter<App>,
 }
 
 /// The table.
@@ -51,6 +54,7 @@ pub fn table() -> Vec<Route> {
     let mut table = open();
     table.push(Route { door: Door::Box, ..done(model::join::PATH, post(boxes::join)) });
     table.extend(own());
+    table.extend(api::lines().into_iter().map(|line| line.route));
     table.extend(networks());
     table.extend(
         [
@@ -128,6 +132,7 @@ fn own() -> Vec<Route> {
         done("/settings", post(settings::change)),
         done("/settings/backup", post(settings::back_up)),
         done("/sign-out", post(sign_in::leave)),
+        shown("/api/v1/docs", get(pages_api::show)),
         shown("/account", get(account::show)),
         done("/account/password", post(account::change_password)),
         shown("/account/totp", get(account::show_totp)),
@@ -199,7 +204,7 @@ fn records_elsewhere<T: Shape>() -> Vec<Route> {
 
 /// All of the table. What is no page (a box that joins, the JSON API) stands beside the console, and does not pass its guard.
 pub fn router(app: App) -> Router {
-    let (mut console, mut boxes) = (Router::new(), Router::new());
+    let (mut console, mut boxes, mut api) = (Router::new(), Router::new(), Router::new());
     for Route { path, door, answer, .. } in table() {
         match door {
             Door::Open => console = console.route(&path, answer),
@@ -207,6 +212,7 @@ pub fn router(app: App) -> Router {
                 console = console.route(&path, answer.route_layer(from_fn(guard::signed_in)));
             }
             Door::Box => boxes = boxes.route(&path, answer),
+            Door::Api => api = api.route(path.strip_prefix(api::PREFIX).unwrap_or(&path), answer),
         }
     }
     console
@@ -217,5 +223,6 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(app.clone(), guard::seat))
         .merge(boxes)
         .layer(from_fn(guard::headers))
-        .with_state(app)
+        .with_state(app.clone())
+        .nest(api::PREFIX, api::guarded(api, app))
 }

@@ -342,6 +342,13 @@ pub fn token_digest(token: &str) -> Digest {
     Digest(digest.finalize().into())
 }
 
+/// A new API token, and what the store keeps of it.
+pub(crate) fn new_token() -> (String, Digest) {
+    let token = format!("{TOKEN_PREFIX}{}", hex::encode(rand::random::<[u8; 32]>()));
+    let digest = token_digest(&token);
+    (token, digest)
+}
+
 /// Makes an API token and shows it.
 ///
 /// # Errors
@@ -358,9 +365,7 @@ pub async fn make_token(
     let network: Option<Option<i64>> = form.optional("network");
     let days: Option<u64> = form.required("days");
     let read = (|| Some((name?, Limit { most: most?, network: network?.map(Id::new) }, days?)))();
-    let secret: [u8; 32] = rand::random();
-    let token = format!("{TOKEN_PREFIX}{}", hex::encode(secret));
-    let (actor, digest) = (seat.actor, token_digest(&token));
+    let (actor, (token, digest)) = (seat.actor, new_token());
     let done = match form.finish(read) {
         Ok((name, limit, days)) => {
             let lasts_ms = days.saturating_mul(24 * 3600 * 1000);

@@ -91,7 +91,7 @@ async fn draw(
 }
 
 /// Where a new box shall find the panel.
-fn address(text: &str) -> Option<Address> {
+pub(crate) fn address(text: &str) -> Option<Address> {
     let (host, port) = match text.rsplit_once(':') {
         // The last colon of an IPv6 address without brackets, or within them, is none before a port.
         Some((host, port))

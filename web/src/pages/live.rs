@@ -12,7 +12,7 @@ use axum::{
 };
 use futures_util::stream;
 
-use crate::{app::App, frame::Seat};
+use crate::{api::caller::Caller, app::App, frame::Seat};
 
 /// Pages ask anew at most this often, however much happens.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -20,20 +20,20 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// The stream. It ends with the session.
 pub async fn events(State(app): State<App>, seat: Seat) -> Response {
+    told(app, Caller { actor: seat.actor, session: Some(seat.session) })
+}
+
+/// The stream, for whoever may have it: it ends when they count no more.
+pub(crate) fn told(app: App, caller: Caller) -> Response {
     let changes = app.changes();
-    let stream = stream::unfold((app, seat, changes), |(app, seat, mut changes)| async move {
+    let stream = stream::unfold((app, changes), move |(app, mut changes)| async move {
         changes.changed().await.ok()?;
         tokio::time::sleep(PAUSE).await;
         let number = *changes.borrow_and_update();
-        let actor = seat.actor;
         // Whoever was signed out meanwhile hears nothing more.
-        let sessions = app.ask(move |panel| {
-            let panel::operations::Actor::User(user) = actor else { return Ok(Vec::new()) };
-            panel.sessions(actor, user)
-        });
-        let alive = sessions.await.ok()?.iter().any(|session| session.id == seat.session);
+        let counts = app.ask(move |panel| Ok(caller.counts(panel))).await.ok()?;
         let event = Event::default().event("changed").data(number.to_string());
-        alive.then_some((Ok::<_, Infallible>(event), (app, seat, changes)))
+        counts.then_some((Ok::<_, Infallible>(event), (app, changes)))
     });
     Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }

@@ -33,6 +33,7 @@ pub(crate) const ANSWERS: &[(&str, &str)] = &[
     ("GET /joins/{code}", "snnnnnnn"),
     ("POST /joins/{code}/confirm", "snnnnnnn"),
     ("POST /joins/{code}/refuse", "snnnnnnn"),
+    ("GET /api/v1/docs", "sooooooo"),
     ("GET /account", "sooooooo"),
     ("GET /account/totp", "sooooooo"),
     ("GET /organizations", "sooooooo"),

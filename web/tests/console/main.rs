@@ -13,6 +13,7 @@ mod accounts;
 mod agent;
 mod alerts;
 mod answers;
+mod api;
 mod certificates;
 mod first_start;
 mod fleet;
