@@ -43,13 +43,13 @@ fn bar_ms(span: Span) -> u64 {
     }
 }
 
-/// What all charts of a page share.
-struct Frameless {
+/// What all charts of a page are drawn on.
+struct Sheet {
     span: Span,
     now_ms: u64,
 }
 
-impl Frameless {
+impl Sheet {
     fn draw(
         &self,
         (id, title): (&'static str, &'static str),
@@ -77,7 +77,7 @@ pub(crate) fn of_server(
         name,
         values: samples.iter().map(|sample| (sample.slot_ms, of(sample))).collect(),
     };
-    let charts = Frameless { span, now_ms: panel.now_ms() };
+    let charts = Sheet { span, now_ms: panel.now_ms() };
     let space = vec![
         line("used of all pools", |s| s.used_bytes),
         line("volumes", |s| s.volumes_bytes),
@@ -103,7 +103,7 @@ fn of_network(
     lines: &[NetworkSample],
     quarters: &[NetworkSample],
 ) -> Vec<Chart> {
-    let charts = Frameless { span, now_ms };
+    let charts = Sheet { span, now_ms };
     let (line_ms, bar_ms) = (line_ms(span), bar_ms(span));
     let lines = downsample(lines, line_ms);
     let up = lines.iter().map(|sample| (sample.slot_ms, sample.devices_up)).collect();
