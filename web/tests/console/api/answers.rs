@@ -20,7 +20,7 @@ pub(crate) const API_ANSWERS: &[(&str, &str)] = &[
     ("GET /api/v1/servers/{id}/status", "unooooon"),
     ("GET /api/v1/servers/{id}/events", "unooooon"),
     ("GET /api/v1/servers/{id}/certificates", "unooooon"),
-    ("POST /api/v1/certificates/{serial}/revoke", "unnnnnnn"),
+    ("POST /api/v1/certificates/{serial}/revoke", "unnnnndn"),
     ("POST /api/v1/networks/{network}/destroy", "unffiiin"),
     ("GET /api/v1/networks/{network}/join-codes", "unffooon"),
     ("POST /api/v1/networks/{network}/join-codes", "unffiiin"),

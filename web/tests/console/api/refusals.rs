@@ -89,7 +89,10 @@ async fn each_refusal_is_a_problem_that_says_where() {
     }
     let vera = rig.user(school.home(), "vera", "member", Some("viewer"));
     let mut viewer = Program::of(&rig, vera, ALL);
-    assert_eq!(send(&mut viewer, post, &all, &[TYPE], &device(12).to_string()).await.status, 403);
+    assert_eq!(
+        send(&mut viewer, post.clone(), &all, &[TYPE], &device(12).to_string()).await.status,
+        403
+    );
     seen.extend([401, 403]);
     let told: BTreeSet<u16> =
         lines().into_iter().flat_map(|line| line.operation.refusals).collect();
