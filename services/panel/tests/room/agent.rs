@@ -89,6 +89,13 @@ impl Agent {
         self.folder.join("state")
     }
 
+    /// The port of its boot service.
+    #[allow(dead_code, reason = "only the browser's walk boots a device")]
+    pub(crate) fn boot_port(&self) -> u16 {
+        let option = self.arguments.iter().position(|argument| argument == "--boot-port").unwrap();
+        self.arguments[option + 1].parse().unwrap()
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("agent.sock")
     }
