@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use axum::http::{Method, header};
-use clusterducks_panel::routes::table;
+use clusterducks_panel::routes::{Door, Route, table};
 use model::code::JoinSecret;
 use panel::{
     noun::{Device, Group, Id, Menu, Place, Server, Subnet, Tunnel, User, Vdisk, Volume},
-    operations::Kind,
+    operations::{ChannelSecret, Kind},
     store::ListQuery,
 };
 use rcgen::KeyPair;
@@ -35,6 +35,11 @@ pub(crate) async fn one_of_everything(rig: &Rig, network: i64) {
         json!({ "name": "relay", "host": "relay.example", "port": 22 }),
     );
     rig.panel().begin_job(ROOT, Some(Id::new(network)), None, "fetch image").unwrap();
+    let hook =
+        json!({ "name": "hook", "least": "info", "way": "hook", "url": "https://127.0.0.1:9/" });
+    let organization = rig.panel().owner(ROOT, Id::new(network)).unwrap().id;
+    let (hook, secret) = (crate::rig::value(hook), ChannelSecret::Keep);
+    rig.panel().create_channel(ROOT, organization, &hook, &secret, rig.app.box_key()).unwrap();
 }
 
 /// The number of the record that stands for all of its noun: of the network that the technician looks after.
@@ -58,6 +63,7 @@ fn numbers(rig: &Rig, network: i64) -> BTreeMap<&'static str, i64> {
         ("vdisks", first::<Vdisk>(rig, at)),
         ("menus", first::<Menu>(rig, at)),
         ("devices", first::<Device>(rig, at)),
+        ("channels", rig.panel().channels(ROOT).unwrap()[0].id),
     ])
 }
 
@@ -77,7 +83,8 @@ async fn shown(rig: &Rig, network: i64, browser: &mut Browser) -> Vec<(String, S
     let serial = linked(browser, "/certificates", "href=\"/certificates/issued/").await;
     let code = linked(browser, "/joins", "href=\"/joins/").await;
     let mut shown = Vec::new();
-    for route in table().iter().filter(|route| route.method == Method::GET) {
+    let for_people = |route: &&Route| matches!(route.door, Door::Open | Door::SignedIn);
+    for route in table().iter().filter(|route| route.method == Method::GET).filter(for_people) {
         // It never ends.
         if route.path == "/events" {
             continue;
