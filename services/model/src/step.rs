@@ -237,23 +237,41 @@ impl std::fmt::Display for Resource {
     }
 }
 
-/// One line of bounded length for the log: a step's own lists grow with the number of devices, and a boot writes one each.
+/// What stands for an empty list.
+const NONE: &str = "none";
+
+fn listed<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let words: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if words.is_empty() { NONE.to_owned() } else { words.join(", ") }
+}
+
+/// One line of bounded length for the log and the console: a step's own lists grow with the number of devices, and a boot writes
+/// one each.
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::SetServerName(name) => write!(f, "name the server {name}"),
-            Self::Lease(macs) => write!(f, "ask for addresses by DHCP on {macs:?}"),
-            Self::SetResolvers(servers) => write!(f, "ask {servers:?} for names"),
-            Self::SetTimeServers(servers) => write!(f, "ask {servers:?} for the time"),
+            Self::Lease(macs) => write!(f, "ask for addresses by DHCP on {}", listed(macs)),
+            Self::SetResolvers(servers) => write!(f, "ask {} for names", listed(servers)),
+            Self::SetTimeServers(servers) => write!(f, "ask {} for the time", listed(servers)),
             Self::SetLink { mac, add, remove, gateway } => {
-                write!(
-                    f,
-                    "set interface {mac}: add {add:?}, remove {remove:?}, gateway {gateway:?}"
-                )
+                let changes = [
+                    ("add ", listed(add)),
+                    ("remove ", listed(remove)),
+                    ("gateway ", listed(gateway)),
+                ];
+                let made = changes.iter().filter(|(_, what)| what != NONE);
+                let made: Vec<_> = made.map(|(verb, what)| format!("{verb}{what}")).collect();
+                let told = if made.is_empty() { "up".to_owned() } else { made.join(", ") };
+                write!(f, "set interface {mac}: {told}")
             }
             Self::ImportPool { pool, guid } => write!(f, "import pool {pool} ({guid})"),
             Self::CreatePool { pool, layout, disks, overwrite } => {
-                write!(f, "create pool {pool}: {layout:?} of {disks:?}, overwriting {overwrite:?}")
+                write!(f, "create pool {pool} ({layout}) on {}", listed(disks))?;
+                if overwrite.is_empty() {
+                    return Ok(());
+                }
+                write!(f, ", overwriting {}", listed(overwrite))
             }
             Self::CreateFolder { dataset, .. } => write!(f, "create folder {dataset}"),
             Self::Mount(dataset) => write!(f, "mount {dataset}"),
@@ -362,6 +380,38 @@ impl Step {
             Self::Export { export, .. } => {
                 vec![Resource::Dataset(export.backing.dataset().clone())]
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_told_in_words() {
+        let mac: Mac = "52:54:00:cd:00:01".parse().unwrap();
+        let add: BTreeSet<Ipv4Net> = ["10.77.0.1/24".parse().unwrap()].into();
+        let link = |add, gateway| Step::SetLink { mac, add, remove: BTreeSet::new(), gateway };
+        let gateway = Some("10.77.0.254".parse().unwrap());
+        let pool = |overwrite: &[&str]| Step::CreatePool {
+            pool: "tank".parse().unwrap(),
+            layout: Layout::Mirror,
+            disks: ["/dev/a", "/dev/b"].map(str::to_owned).to_vec(),
+            overwrite: overwrite.iter().map(|path| (*path).to_owned()).collect(),
+        };
+        let told = [
+            (link(add.clone(), None), "set interface 52:54:00:cd:00:01: add 10.77.0.1/24"),
+            (
+                link(add, gateway),
+                "set interface 52:54:00:cd:00:01: add 10.77.0.1/24, gateway 10.77.0.254",
+            ),
+            (link(BTreeSet::new(), None), "set interface 52:54:00:cd:00:01: up"),
+            (pool(&[]), "create pool tank (mirror) on /dev/a, /dev/b"),
+            (pool(&["/dev/b"]), "create pool tank (mirror) on /dev/a, /dev/b, overwriting /dev/b"),
+        ];
+        for (step, words) in told {
+            assert_eq!(step.to_string(), words);
         }
     }
 }
