@@ -79,6 +79,7 @@ fn main() -> anyhow::Result<()> {
         let places = Places {
             hostname: paths.hostname(),
             begun: paths.begun(),
+            making: paths.making(),
             tftp: paths.ipxe.clone(),
             certificates: paths.tls(),
         };

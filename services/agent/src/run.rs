@@ -56,6 +56,11 @@ impl Paths {
         self.state.join("pools-begun.json")
     }
 
+    /// The dataset that is being made.
+    pub fn making(&self) -> PathBuf {
+        self.state.join("dataset-begun")
+    }
+
     /// The certificates.
     pub fn tls(&self) -> PathBuf {
         self.state.join("tls")

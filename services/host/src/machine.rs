@@ -41,6 +41,7 @@ pub struct Machine {
     /// Whom the copies of iPXE trust since they were last filled.
     filled: Option<ipxe::Root>,
     begun: zfs::Begun,
+    making: zfs::Making,
     jobs: Jobs,
 }
 
@@ -51,6 +52,8 @@ pub struct Places {
     pub hostname: PathBuf,
     /// Gets the pools that are being made.
     pub begun: PathBuf,
+    /// Gets the dataset that is being made.
+    pub making: PathBuf,
     /// The folder for iPXE's binaries.
     pub tftp: PathBuf,
     /// The folder with the root that iPXE shall trust.
@@ -60,7 +63,7 @@ pub struct Places {
 impl Machine {
     /// The machine. A job that ends calls `wake`.
     pub fn new(places: Places, wake: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
-        let Places { hostname, begun, tftp, certificates } = places;
+        let Places { hostname, begun, making, tftp, certificates } = places;
         Self {
             lio: Arc::new(Lio::new("/sys/kernel/config")),
             netlink: Netlink::new("/run/udev/data"),
@@ -78,6 +81,7 @@ impl Machine {
             certificates,
             filled: None,
             begun: zfs::Begun::new(begun),
+            making: zfs::Making::new(making),
             jobs: Jobs::new(Arc::new(wake)),
         }
     }
@@ -117,6 +121,20 @@ impl Machine {
         let begun = begun.map_err(|error| Error::new("the note of pools can't be read", error))?;
         let disks = disks::observe(&begun).await;
         disks.map_err(|error| Error::new("disks can't be listed", error))
+    }
+
+    /// What a power cut left of a dataset's making counts as absent: it is made anew.
+    async fn observe_datasets(&self) -> Result<BTreeMap<Dataset, DatasetState>, Error> {
+        let note = |error| Error::new("the note of the dataset that is made can't be used", error);
+        let noted = self.making.dataset().await.map_err(note)?;
+        let listed = zfs::observe_datasets().await;
+        let mut datasets = listed.map_err(|error| Error::new("datasets can't be listed", error))?;
+        match noted.as_ref().and_then(|noted| datasets.get(noted)) {
+            Some(state) if state.mark.is_some() => self.making.end().await.map_err(note)?,
+            Some(_) => datasets.retain(|dataset, _| Some(dataset) != noted.as_ref()),
+            None => {}
+        }
+        Ok(datasets)
     }
 
     async fn start_dhcp(&mut self, config: &DhcpConfig) -> Result<(), Error> {
@@ -171,11 +189,7 @@ impl Host for Machine {
                     .await
                     .map_err(|error| Error::new("pools can't be listed", error))
             },
-            async {
-                zfs::observe_datasets()
-                    .await
-                    .map_err(|error| Error::new("datasets can't be listed", error))
-            },
+            self.observe_datasets(),
             self.lio("iSCSI targets can't be listed", |lio| lio.observe()),
             async {
                 self.dnsmasq
@@ -240,7 +254,7 @@ impl Host for Machine {
                     .map_err(zfs("the pool could not be made"))
             }
             Step::CreateFolder { dataset, mark, mounted } => {
-                zfs::apply::create_folder(dataset, mark, *mounted)
+                zfs::apply::create_folder(dataset, mark, *mounted, &self.making)
                     .await
                     .map_err(zfs("the folder could not be made"))
             }
@@ -248,7 +262,7 @@ impl Host for Machine {
                 zfs::apply::mount(dataset).await.map_err(zfs("the folder could not be mounted"))
             }
             Step::CreateZvol { dataset, mark, size_bytes } => {
-                zfs::apply::create_zvol(dataset, mark, *size_bytes)
+                zfs::apply::create_zvol(dataset, mark, *size_bytes, &self.making)
                     .await
                     .map_err(zfs("the volume could not be made"))
             }
@@ -258,9 +272,11 @@ impl Host for Machine {
             Step::TakeSnapshot(snapshot) => zfs::apply::take_snapshot(snapshot)
                 .await
                 .map_err(zfs("the snapshot could not be taken")),
-            Step::Clone { origin, dataset, mark } => zfs::apply::clone(origin, dataset, mark)
-                .await
-                .map_err(zfs("the clone could not be made")),
+            Step::Clone { origin, dataset, mark } => {
+                zfs::apply::clone(origin, dataset, mark, &self.making)
+                    .await
+                    .map_err(zfs("the clone could not be made"))
+            }
             Step::ShowSnapshots(dataset) => zfs::apply::show_snapshots(dataset)
                 .await
                 .map_err(zfs("the snapshots could not be shown")),
@@ -346,6 +362,7 @@ mod tests {
         let places = Places {
             hostname: folder.path().join("hostname"),
             begun: folder.path().join("begun.json"),
+            making: folder.path().join("dataset-begun"),
             tftp: folder.path().join("tftp"),
             certificates: certificates.clone(),
         };

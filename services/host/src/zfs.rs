@@ -10,10 +10,12 @@ use crate::cmd;
 
 pub mod apply;
 mod begun;
+mod making;
 mod observe;
 mod program;
 
 pub use begun::Begun;
+pub use making::Making;
 pub use observe::{observe_datasets, observe_importable, observe_pools};
 
 /// The user property that says what a dataset of ours is; it counts only where it is set on the dataset itself.

@@ -11,7 +11,7 @@ use model::{
     name::{BootId, Dataset, Mark, PoolName, Snapshot},
 };
 
-use super::{BOOT, Begun, Error, MARK, mount_point, program};
+use super::{BOOT, Begun, Error, MARK, Making, mount_point, program};
 use crate::{
     cmd::{Cmd, Program},
     disks,
@@ -120,7 +120,13 @@ pub async fn create_pool(
 ///
 /// # Errors
 /// [`Error::NotOurs`]; a command fails.
-pub async fn create_folder(dataset: &Dataset, mark: &Mark, mounted: bool) -> Result<(), Error> {
+pub async fn create_folder(
+    dataset: &Dataset,
+    mark: &Mark,
+    mounted: bool,
+    making: &Making,
+) -> Result<(), Error> {
+    clear_unfinished(dataset, mark, making).await?;
     if !exists(dataset).await? {
         // No partition of a guest's disk becomes a device here: this kernel has no business in a guest's partition table.
         let mut options = vec!["volmode=dev".to_owned(), mark_option(mark)];
@@ -133,11 +139,13 @@ pub async fn create_folder(dataset: &Dataset, mark: &Mark, mounted: bool) -> Res
         } else {
             options.extend(["mountpoint=none", "canmount=off"].map(String::from));
         }
+        making.begin(dataset).await?;
         zfs(["create", "-u"])
             .args(options.iter().flat_map(|option| ["-o", option]))
             .arg(dataset.as_str())
             .run()
             .await?;
+        making.end().await?;
     } else if !carries(dataset, mark).await? {
         return Err(Error::NotOurs { dataset: dataset.clone(), mark: mark.to_string() });
     }
@@ -162,11 +170,19 @@ pub async fn mount(dataset: &Dataset) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::NoDevice`]; a command fails, also when it is there already.
-pub async fn create_zvol(dataset: &Dataset, mark: &Mark, size_bytes: u64) -> Result<(), Error> {
+pub async fn create_zvol(
+    dataset: &Dataset,
+    mark: &Mark,
+    size_bytes: u64,
+    making: &Making,
+) -> Result<(), Error> {
+    clear_unfinished(dataset, mark, making).await?;
+    making.begin(dataset).await?;
     zfs(["create", "-s", "-b", "16K", "-o", &mark_option(mark), "-V", &size_bytes.to_string()])
         .arg(dataset.as_str())
         .run()
         .await?;
+    making.end().await?;
     wait_for_device(&dataset.device_path()).await
 }
 
@@ -208,8 +224,16 @@ pub async fn take_snapshot(snapshot: &Snapshot) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::NoDevice`]; a command fails, also when it is there already.
-pub async fn clone(origin: &Snapshot, dataset: &Dataset, mark: &Mark) -> Result<(), Error> {
+pub async fn clone(
+    origin: &Snapshot,
+    dataset: &Dataset,
+    mark: &Mark,
+    making: &Making,
+) -> Result<(), Error> {
+    clear_unfinished(dataset, mark, making).await?;
+    making.begin(dataset).await?;
     zfs(["clone", "-o", &mark_option(mark), &origin.to_string(), dataset.as_str()]).run().await?;
+    making.end().await?;
     wait_for_device(&dataset.device_path()).await
 }
 
@@ -279,6 +303,16 @@ pub async fn wait_for_device(path: &str) -> Result<(), Error> {
         let exists = format!("--exit-if-exists={path}");
         Cmd::new(Program::Udevadm).args(["settle", "--timeout=10", &exists]).output().await?;
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Destroys what a power cut left of this very dataset's making: it is noted, has no mark, and neither snapshots nor children,
+/// for zfs(8) refuses those. Nobody could use it meanwhile, for what has no mark is not exported.
+async fn clear_unfinished(dataset: &Dataset, mark: &Mark, making: &Making) -> Result<(), Error> {
+    let noted = making.dataset().await?;
+    if noted.as_ref() == Some(dataset) && exists(dataset).await? && !carries(dataset, mark).await? {
+        zfs(["destroy", dataset.as_str()]).run().await?;
     }
     Ok(())
 }
