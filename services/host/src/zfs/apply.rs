@@ -139,13 +139,8 @@ pub async fn create_folder(
         } else {
             options.extend(["mountpoint=none", "canmount=off"].map(String::from));
         }
-        making.begin(dataset).await?;
-        zfs(["create", "-u"])
-            .args(options.iter().flat_map(|option| ["-o", option]))
-            .arg(dataset.as_str())
-            .run()
-            .await?;
-        making.end().await?;
+        let create = zfs(["create", "-u"]).args(options.iter().flat_map(|option| ["-o", option]));
+        noted(create.arg(dataset.as_str()), dataset, making).await?;
     } else if !carries(dataset, mark).await? {
         return Err(Error::NotOurs { dataset: dataset.clone(), mark: mark.to_string() });
     }
@@ -177,12 +172,9 @@ pub async fn create_zvol(
     making: &Making,
 ) -> Result<(), Error> {
     clear_unfinished(dataset, mark, making).await?;
-    making.begin(dataset).await?;
-    zfs(["create", "-s", "-b", "16K", "-o", &mark_option(mark), "-V", &size_bytes.to_string()])
-        .arg(dataset.as_str())
-        .run()
-        .await?;
-    making.end().await?;
+    let size = size_bytes.to_string();
+    let create = zfs(["create", "-s", "-b", "16K", "-o", &mark_option(mark), "-V", &size]);
+    noted(create.arg(dataset.as_str()), dataset, making).await?;
     wait_for_device(&dataset.device_path()).await
 }
 
@@ -231,9 +223,8 @@ pub async fn clone(
     making: &Making,
 ) -> Result<(), Error> {
     clear_unfinished(dataset, mark, making).await?;
-    making.begin(dataset).await?;
-    zfs(["clone", "-o", &mark_option(mark), &origin.to_string(), dataset.as_str()]).run().await?;
-    making.end().await?;
+    let clone = zfs(["clone", "-o", &mark_option(mark), &origin.to_string(), dataset.as_str()]);
+    noted(clone, dataset, making).await?;
     wait_for_device(&dataset.device_path()).await
 }
 
@@ -304,6 +295,16 @@ pub async fn wait_for_device(path: &str) -> Result<(), Error> {
         Cmd::new(Program::Udevadm).args(["settle", "--timeout=10", &exists]).output().await?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
+}
+
+/// Runs the command that makes a dataset with its mark. The note does not outlast a command that came back, whatever it said:
+/// what is there under the name of one that failed is somebody else's, or will be.
+async fn noted(command: Cmd, dataset: &Dataset, making: &Making) -> Result<(), Error> {
+    making.begin(dataset).await?;
+    let made = command.run().await;
+    making.end().await?;
+    made?;
     Ok(())
 }
 
