@@ -10,6 +10,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("host", &["model"]),
     ("clusterducks-appliance", &["host", "model"]),
     ("clusterducks-agent", &["host", "model"]),
+    ("clusterducks-tunnel", &["host", "model"]),
     ("panel", &["model"]),
     ("clusterducks-panel", &["model", "panel"]),
     ("qemu-tests", &[]),

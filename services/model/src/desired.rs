@@ -7,9 +7,12 @@ use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{
-    Dataset, DeviceName, GroupName, Mac, Mark, MenuName, NetworkName, PoolName, ServerName, Sha256,
-    VdiskName, VolumeName,
+use crate::{
+    name::{
+        Dataset, DeviceName, GroupName, Mac, Mark, MenuName, NetworkName, PoolName, ServerName,
+        Sha256, VdiskName, VolumeName,
+    },
+    tunnel::Uplink,
 };
 
 /// Everything that a server shall be.
@@ -29,6 +32,10 @@ pub struct Desired {
     /// 5) in PEM. Absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_list_pem: Option<String>,
+    /// The server's ways to the panel, through the tunnels of its network, the favourite first; none where the panel comes straight
+    /// over the LAN. All are kept up at the same time, so that the panel may take another at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uplinks: Vec<Uplink>,
     /// Pools to make or import.
     #[serde(default)]
     pub pools: Vec<Pool>,

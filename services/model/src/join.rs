@@ -12,10 +12,14 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::{
     code::JoinSecret,
     name::{Mac, ServerName},
+    tunnel::{SshKey, Uplink},
 };
 
 /// Where the panel answers.
 pub const PATH: &str = "/join";
+
+/// The name of the panel's certificate where a box can't ask it by an address, because it comes through a tunnel.
+pub const PANEL_HOST: &str = "panel.clusterducks.internal";
 
 /// Where an agent answers the panel.
 pub const API_PORT: u16 = 8443;
@@ -45,6 +49,9 @@ pub struct Request {
     /// makes no such key; its devices then boot over HTTP.
     #[serde(default, deserialize_with = "short_pem_if_any")]
     pub boot_request_pem: Option<String>,
+    /// The key that it would come to tunnels with. Absent when the box makes no such key; it can then be reached directly alone.
+    #[serde(default)]
+    pub ssh_key: Option<SshKey>,
     /// What the box is, for the person who confirms it.
     pub hardware: Hardware,
 }
@@ -166,6 +173,9 @@ pub struct Joined {
     pub boot_chain_pem: Option<String>,
     /// `boot-ca.crt`: the root that devices boot by.
     pub boot_root_pem: String,
+    /// `uplinks.json`: the tunnels to keep up, until a document names others.
+    #[serde(default)]
+    pub uplinks: Vec<Uplink>,
 }
 
 /// How the panel reaches a server: its network chose that.
@@ -263,7 +273,14 @@ mod tests {
         };
         let secret = JoinSecret::new([1, 2, 3, 4, 5, 6, 7, 8]);
         let certificate_request_pem = "-----BEGIN".to_owned();
-        Request { secret, name: None, certificate_request_pem, boot_request_pem: None, hardware }
+        Request {
+            secret,
+            name: None,
+            certificate_request_pem,
+            boot_request_pem: None,
+            ssh_key: None,
+            hardware,
+        }
     }
 
     #[test]

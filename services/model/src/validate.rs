@@ -36,12 +36,15 @@ impl Display for Fault {
 
 /// Sizes are multiples of this: one mebibyte.
 const MIB: u64 = 1 << 20;
+/// Tunnels that a server keeps up at the same time.
+const MOST_UPLINKS: usize = 4;
 
 /// All faults of a document; none means that it can be put in force.
 pub fn validate(desired: &Desired) -> Vec<Fault> {
     let mut check = Check { desired, faults: Vec::new() };
     check.names();
     check.management();
+    check.uplinks();
     check.pools();
     check.networks();
     check.storage();
@@ -65,6 +68,13 @@ impl Check<'_> {
         if !holds {
             self.fault(path, message);
         }
+    }
+
+    fn uplinks(&mut self) {
+        let uplinks = &self.desired.uplinks;
+        self.require(uplinks.len() <= MOST_UPLINKS, "uplinks", format!("up to {MOST_UPLINKS}"));
+        let addresses = uplinks.iter().enumerate();
+        self.unique(addresses.map(|(n, up)| (format!("uplinks[{n}]"), up.address.to_string())));
     }
 
     /// Two objects with the same key are a fault of the later one.

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use model::{
-    code::{self, Address, JoinCode, JoinKind, JoinSecret, OneTime, ShortCode},
+    code::{self, Address, JoinCode, JoinSecret, OneTime, ShortCode, Way},
     name::ServerName,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -40,13 +40,13 @@ pub fn short_code() -> ShortCode {
 
 /// A new join code with the whole fingerprint of the root. It expires with the last full minute of `lifetime`.
 pub fn join_code(
-    kind: JoinKind,
+    way: Way,
     panel: Address,
     root: &Fingerprint,
     now: SystemTime,
     lifetime: Duration,
 ) -> JoinCode {
-    JoinCode::new(kind, panel, root.bytes(), JoinSecret::new(rand::random()), now, lifetime)
+    JoinCode::new(way, panel, root.bytes(), JoinSecret::new(rand::random()), now, lifetime)
 }
 
 /// What is kept of a code.
@@ -83,7 +83,7 @@ impl SeedFile<'_> {
         let end = time::OffsetDateTime::from(self.join.expires);
         Ok(format!(
             "{hostname}[join]\n# the panel at {}; good until {} {:02}:{:02} UTC, for one box\ncode = \"{}\"\n",
-            self.join.panel,
+            self.join.address,
             end.date(),
             end.hour(),
             end.minute(),
@@ -104,7 +104,7 @@ mod tests {
         let panel = Address { host, port: 443 };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000);
         let day = Duration::from_secs(24 * 3600);
-        join_code(JoinKind::Server, panel, &[0x9f; 32].into(), now, day)
+        join_code(Way::Panel, panel, &[0x9f; 32].into(), now, day)
     }
 
     #[test]

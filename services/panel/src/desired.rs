@@ -95,6 +95,7 @@ pub fn render(site: &Site, server: &Server, destroy: Vec<Mark>) -> Desired {
         server: Some(server.name.clone()),
         management: server.management.clone(),
         revocation_list_pem: None,
+        uplinks: Vec::new(),
         pools: server.pools.clone(),
         networks,
         volumes,

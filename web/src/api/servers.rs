@@ -9,7 +9,7 @@ use axum::{
     routing::{get, post},
 };
 use model::{
-    code::JoinKind,
+    code::Way,
     name::Mark,
     wire::{Event, Status},
 };
@@ -313,7 +313,7 @@ async fn make_code(
     // Longer than any code may be good; the operation says so.
     let lasts = lifetime.min(Duration::from_secs(365 * 24 * 3600));
     let root = app.ca().root().fingerprint();
-    let code = codes::join_code(JoinKind::Server, host, &root, SystemTime::now(), lasts);
+    let code = codes::join_code(Way::Panel, host, &root, SystemTime::now(), lasts);
     let digest = codes::digest(&code.secret);
     let lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
     let made = app.change(move |panel| {

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use model::code::{Address, Host, JoinKind};
+use model::code::{Address, Host, Way};
 use panel::{
     access::Verb,
     codes::{self, SeedFile},
@@ -134,7 +134,7 @@ pub async fn make(
     };
     let lifetime = Duration::from_secs(hours.saturating_mul(3600));
     let root = app.ca().root().fingerprint();
-    let code = codes::join_code(JoinKind::Server, host, &root, SystemTime::now(), lifetime);
+    let code = codes::join_code(Way::Panel, host, &root, SystemTime::now(), lifetime);
     let digest = codes::digest(&code.secret);
     let lasts_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
     let name = fields.get("server").to_owned();

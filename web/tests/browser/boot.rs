@@ -137,6 +137,7 @@ impl NewBox {
             name: Some(self.name.parse().unwrap()),
             certificate_request_pem: asked.pem().unwrap(),
             boot_request_pem: None,
+            ssh_key: None,
             hardware: Hardware::default(),
         };
         let body = serde_json::to_string(&request).unwrap();

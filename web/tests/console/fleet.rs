@@ -49,6 +49,7 @@ impl NewBox {
             name: Some("newcomer".parse().unwrap()),
             certificate_request_pem: asked.pem().unwrap(),
             boot_request_pem: None,
+            ssh_key: None,
             hardware: Hardware {
                 product: Fact::clip("Box <b>9000</b>"),
                 links: vec![HardwareLink {

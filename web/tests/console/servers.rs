@@ -22,7 +22,7 @@ async fn a_join_code_is_shown_once_and_can_be_taken_back() {
     assert!(made.page().contains("<svg") && made.has("clusterducks.toml"), "{}", made.body);
     let typed = made.after("<p class=\"secret\"><code>");
     let code = JoinCode::parse(&typed).unwrap();
-    assert_eq!(code.panel.to_string(), "panel.local:8443");
+    assert_eq!(code.address.to_string(), "panel.local:8443");
     assert!(code.root.matches(rig.app.ca().root().fingerprint().bytes()));
     let listed = browser.get(&list).await;
     assert!(listed.page().contains("Take back") && !listed.has(&typed));

@@ -128,15 +128,15 @@ pub async fn ask(
     let body = serde_json::to_vec(request).map_err(|error| Error::Question(error.into()))?;
     let asked = async {
         let stream = connect(code, patience.connect).await?;
-        read(post(stream, &code.panel, body).await?).await
+        read(post(stream, &code.address, body).await?).await
     };
     timeout(patience.all, asked).await.unwrap_or(Err(Error::Timeout))
 }
 
 async fn connect(code: &JoinCode, patience: Duration) -> Result<TlsStream<TcpStream>, Error> {
-    let stream = reach(&code.panel, patience).await?;
+    let stream = reach(&code.address, patience).await?;
     let config = pin::config(code.root).map_err(|error| Error::Question(error.into()))?;
-    let connected = TlsConnector::from(config).connect(code.panel.host.clone(), stream).await;
+    let connected = TlsConnector::from(config).connect(code.address.host.clone(), stream).await;
     connected.map_err(tls_error)
 }
 

@@ -100,6 +100,7 @@ mod tests {
             root_pem: "root".to_owned(),
             boot_chain_pem: boot.then(|| "boot chain".to_owned()),
             boot_root_pem: "boot root".to_owned(),
+            uplinks: Vec::new(),
         }
     }
 

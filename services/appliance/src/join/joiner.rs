@@ -10,7 +10,7 @@ use std::{
 
 use host::{hardware, netlink::Netlink, seam::chain};
 use model::{
-    code::{self, JoinCode, JoinKind, JoinSecret},
+    code::{self, JoinCode, JoinSecret, Way},
     join::{Answer, Joined, Request},
     name::ServerName,
 };
@@ -40,9 +40,9 @@ pub enum OfferError {
     /// It can't be a join code.
     #[error(transparent)]
     Code(#[from] code::Error),
-    /// It is for another kind of box.
-    #[error("this join code is for a tunnel, and this box is a server")]
-    OtherKind,
+    /// It leads through a tunnel.
+    #[error("this join code leads through a tunnel, which this box has no way to")]
+    Way,
     /// The box has its panel.
     #[error("this box has joined a panel already")]
     Joined,
@@ -58,7 +58,7 @@ impl OfferError {
     /// Whether the same code may be taken later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Code(_) | Self::OtherKind | Self::Joined => false,
+            Self::Code(_) | Self::Way | Self::Joined => false,
             Self::Kept(error) => error.retryable(),
             Self::Stopping => true,
         }
@@ -143,9 +143,9 @@ impl Handle {
 
 fn parse(typed: &SecretString) -> Result<JoinCode, OfferError> {
     let code = JoinCode::parse(typed.expose_secret())?;
-    match code.kind {
-        JoinKind::Server => Ok(code),
-        JoinKind::Tunnel => Err(OfferError::OtherKind),
+    match code.way {
+        Way::Panel => Ok(code),
+        Way::Tunnel => Err(OfferError::Way),
     }
 }
 
@@ -331,7 +331,7 @@ impl Joiner {
 
     /// Goes by an answer. Returns when to ask again, if ever.
     async fn settle(&mut self, code: &JoinCode, tried: Result<Answer, Error>) -> Option<Duration> {
-        let panel = code.panel.to_string();
+        let panel = code.address.to_string();
         let (step, pause) = match tried {
             Ok(Answer::Joined(joined)) => {
                 tracing::info!(panel, server = %joined.name, "joined");
@@ -366,7 +366,7 @@ impl Joiner {
     fn failed(&mut self, code: &JoinCode, error: &Error) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         let why = chain(error);
-        tracing::warn!(panel = %code.panel, failures = self.failures, error = why, "not joined");
+        tracing::warn!(panel = %code.address, failures = self.failures, error = why, "not joined");
         let expired = code.expired(SystemTime::now());
         let unconfirmed = matches!(self.kept.step, Step::Code { unconfirmed: true, .. });
         if error.retryable() && (unconfirmed || !expired || self.failures < LAST_TRIES) {
@@ -381,7 +381,7 @@ impl Joiner {
         } else {
             String::new()
         };
-        self.show(Standing::Failed { why: format!("the panel {}: {why}{late}", code.panel) });
+        self.show(Standing::Failed { why: format!("the panel {}: {why}{late}", code.address) });
         None
     }
 
@@ -423,9 +423,9 @@ impl Joiner {
             Step::Code { code, unconfirmed } => match code.parse() {
                 Err(error) => Standing::Failed { why: chain(&error) },
                 Ok(code) if *unconfirmed => {
-                    Standing::Unconfirmed { panel: code.panel.to_string(), trouble }
+                    Standing::Unconfirmed { panel: code.address.to_string(), trouble }
                 }
-                Ok(code) => Standing::Asking { panel: code.panel.to_string(), trouble },
+                Ok(code) => Standing::Asking { panel: code.address.to_string(), trouble },
             },
             Step::Refused { why } => Standing::Failed { why: why.clone() },
             Step::Joined { panel, .. } => Standing::Asking { panel: panel.clone(), trouble },
@@ -462,6 +462,7 @@ async fn ask(settings: &Settings, identity: &Identity, code: &JoinCode) -> Resul
         name: settings.name.clone(),
         certificate_request_pem: identity.api_request()?,
         boot_request_pem: Some(identity.boot_request()?),
+        ssh_key: None,
         hardware: hardware::observe(Path::new("/"), &links),
     };
     let answer = client::ask(code, &request, settings.patience).await?;

@@ -187,7 +187,7 @@ impl Store {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use model::code::{Address, JoinKind, JoinSecret};
+    use model::code::{Address, JoinSecret, Way};
 
     use super::*;
 
@@ -195,7 +195,7 @@ mod tests {
         let host = "panel.example".to_owned().try_into().unwrap();
         let panel = Address { host, port: 443 };
         let secret = JoinSecret::new([secret; 8]);
-        JoinCode::new(JoinKind::Server, panel, &[7; 32], secret, UNIX_EPOCH, Duration::ZERO)
+        JoinCode::new(Way::Panel, panel, &[7; 32], secret, UNIX_EPOCH, Duration::ZERO)
     }
 
     #[test]

@@ -15,7 +15,7 @@ use clusterducks_appliance::{
     },
 };
 use model::{
-    code::{JoinCode, JoinKind, JoinSecret},
+    code::{JoinCode, JoinSecret, Way},
     join::{Answer, Hardware, Request},
 };
 use rustls::{
@@ -41,6 +41,7 @@ async fn ask_within(code: &JoinCode, patience: Patience) -> Result<Answer, Error
         name: None,
         certificate_request_pem: String::new(),
         boot_request_pem: None,
+        ssh_key: None,
         hardware: Hardware::default(),
     };
     client::ask(code, &request, patience).await
@@ -170,10 +171,10 @@ async fn a_seeded_box_joins_by_itself_and_keeps_no_secret() {
 async fn nobody_is_asked_but_the_panel_of_the_code() {
     let (panel, other) = (Panel::start(&[Reply::Join]).await, Panel::start(&[Reply::Join]).await);
     let mut code = panel.code();
-    code.panel.port = other.address.port();
+    code.address.port = other.address.port();
     assert!(matches!(ask(&code).await, Err(Error::OtherRoot(pin::OtherRoot))));
     let impostor = Panel::impostor(&panel.ca).await;
-    code.panel.port = impostor.address.port();
+    code.address.port = impostor.address.port();
     let refused = ask(&code).await;
     let forged = CertificateError::BadSignature;
     assert!(
@@ -307,7 +308,7 @@ async fn an_answer_that_does_not_fit_is_not_kept_and_its_code_is() {
 #[tokio::test]
 async fn a_code_that_is_too_old_by_the_boxs_clock_is_not_tried_for_ever() {
     let panel = Panel::start(&[Reply::Gone]).await;
-    let code = panel.code_for(JoinKind::Server, Duration::ZERO);
+    let code = panel.code_for(Way::Panel, Duration::ZERO);
     let machine = Box::new();
     let why = machine.start(Some(&code)).await.failed().await;
     assert!(why.contains("the code was good until"), "{why}");
@@ -429,9 +430,9 @@ async fn what_is_no_code_for_this_box_is_refused_at_once() {
     let panel = Panel::start(&[Reply::Join]).await;
     let machine = Box::new();
     let running = machine.start(None).await;
-    let tunnel = panel.code_for(JoinKind::Tunnel, Duration::from_secs(3600)).text().unwrap();
+    let tunnel = panel.code_for(Way::Tunnel, Duration::from_secs(3600)).text().unwrap();
     let refused = running.handle.offer(&tunnel).await;
-    assert!(matches!(refused, Err(OfferError::OtherKind)), "{refused:?}");
+    assert!(matches!(refused, Err(OfferError::Way)), "{refused:?}");
     let refused = running.handle.offer(&SecretString::from("AAAAA-BBBBB")).await;
     assert!(matches!(refused, Err(OfferError::Code(_))), "{refused:?}");
     assert_eq!(*running.handle.standing().borrow(), Standing::Alone);

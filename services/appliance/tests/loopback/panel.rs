@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use model::{
-    code::{Address, Host, JoinCode, JoinKind, JoinSecret},
+    code::{Address, Host, JoinCode, JoinSecret, Way},
     join::{Joined, Link},
 };
 use rcgen::{
@@ -112,6 +112,7 @@ impl Ca {
             root_pem: self.root_pem.clone(),
             boot_chain_pem: Some(self.sign(request["boot_request_pem"].as_str().unwrap())),
             boot_root_pem: self.root_pem.clone(),
+            uplinks: Vec::new(),
         };
         let mut answer = serde_json::to_value(joined).unwrap();
         answer["state"] = json!("joined");
@@ -193,15 +194,15 @@ impl Panel {
     }
 
     pub(crate) fn code(&self) -> JoinCode {
-        self.code_for(JoinKind::Server, Duration::from_secs(3600))
+        self.code_for(Way::Panel, Duration::from_secs(3600))
     }
 
-    pub(crate) fn code_for(&self, kind: JoinKind, lifetime: Duration) -> JoinCode {
+    pub(crate) fn code_for(&self, way: Way, lifetime: Duration) -> JoinCode {
         let host = Host::try_from(self.address.ip().to_string()).unwrap();
         let panel = Address { host, port: self.address.port() };
         let root = Sha256::digest(&self.ca.root).into();
         let secret = JoinSecret::new(rand::random());
-        JoinCode::new(kind, panel, &root, secret, SystemTime::now(), lifetime)
+        JoinCode::new(way, panel, &root, secret, SystemTime::now(), lifetime)
     }
 }
 

@@ -1,20 +1,23 @@
 //! Join codes: all that a new box needs to find the panel, to know it, and to be let in once.
 //!
 //! Form: one byte of flags, the expiry in minutes since 1970 (4 bytes), the secret (8), the pin (12, or 32 with the whole
-//! fingerprint), the host (4 or 16 bytes of address, or a length and a DNS name), and the port unless it is 443 (2 bytes).
+//! fingerprint), the host (4 or 16 bytes of address, or a length and a DNS name), and the port unless it is the way's own, 443 or 22 (2
+//! bytes).
 
 use std::{
     fmt,
     net::IpAddr,
+    str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustls_pki_types::ServerName;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq as _;
 
 use super::{Error, JoinSecret, alphabet};
+use crate::tunnel::SSH_PORT;
 
 /// A DNS name or an address that something is reached by.
 pub type Host = ServerName<'static>;
@@ -32,16 +35,26 @@ const DNS: u8 = 2;
 const HTTPS: u16 = 443;
 const MINUTE: u64 = 60;
 
-/// Who may use a code.
+/// The way to the panel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JoinKind {
-    /// A server.
-    Server,
-    /// A tunnel.
+pub enum Way {
+    /// The panel itself is asked, over HTTPS.
+    Panel,
+    /// A tunnel's SSH server is asked for a stream to the panel, and the panel inside it over HTTPS.
     Tunnel,
 }
 
-/// Where the panel is.
+impl Way {
+    /// The port that a code need not name.
+    fn port(self) -> u16 {
+        match self {
+            Self::Panel => HTTPS,
+            Self::Tunnel => SSH_PORT,
+        }
+    }
+}
+
+/// Where somebody is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// Its name or address.
@@ -59,6 +72,37 @@ impl fmt::Display for Address {
             },
             other => write!(f, "{}:{}", other.to_str(), self.port),
         }
+    }
+}
+
+/// Not an address with a port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an address or a DNS name, a colon and a port; an IPv6 address stands in brackets")]
+pub struct AddressError;
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (host, port) = text.rsplit_once(':').ok_or(AddressError)?;
+        let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = Host::try_from(v6.unwrap_or(host).to_owned()).map_err(|_| AddressError)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or(AddressError)?;
+        let address = Self { host, port };
+        // Brackets around nothing else, and none missing.
+        if address.to_string().eq_ignore_ascii_case(text) { Ok(address) } else { Err(AddressError) }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -100,11 +144,11 @@ impl fmt::Debug for Pin {
 /// A join code.
 #[derive(Debug)]
 pub struct JoinCode {
-    /// Who may use it.
-    pub kind: JoinKind,
-    /// Where to go with it.
-    pub panel: Address,
-    /// Whom to trust there: a chain must end in a certificate with this fingerprint.
+    /// How to go to the panel with it.
+    pub way: Way,
+    /// Where: the panel's address, or the tunnel's.
+    pub address: Address,
+    /// Whom to trust at the end: a chain must end in a certificate with this fingerprint.
     pub root: Pin,
     /// What to prove oneself with, once.
     pub secret: JoinSecret,
@@ -115,8 +159,8 @@ pub struct JoinCode {
 impl JoinCode {
     /// A new code with the whole fingerprint. It expires with the last full minute of `lifetime`.
     pub fn new(
-        kind: JoinKind,
-        panel: Address,
+        way: Way,
+        address: Address,
         root: &[u8; 32],
         secret: JoinSecret,
         now: SystemTime,
@@ -125,8 +169,8 @@ impl JoinCode {
         let end = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(lifetime);
         let minutes = end.as_secs() / MINUTE;
         Self {
-            kind,
-            panel,
+            way,
+            address,
             root: Pin::Whole(*root),
             secret,
             expires: UNIX_EPOCH + Duration::from_secs(minutes * MINUTE),
@@ -141,7 +185,7 @@ impl JoinCode {
     /// The code for typing: with the beginning of the fingerprint.
     ///
     /// # Errors
-    /// The panel's name is too long or the expiry out of bounds.
+    /// The host's name is too long or the expiry out of bounds.
     pub fn typed(&self) -> Result<SecretString, Error> {
         self.render(&shortened(self.root))
     }
@@ -149,24 +193,24 @@ impl JoinCode {
     /// The code for seed files and cameras: with the fingerprint as it is.
     ///
     /// # Errors
-    /// The panel's name is too long or the expiry out of bounds.
+    /// The host's name is too long or the expiry out of bounds.
     pub fn text(&self) -> Result<SecretString, Error> {
         self.render(&self.root)
     }
 
     fn render(&self, pin: &Pin) -> Result<SecretString, Error> {
-        let (host_kind, host) = host_bytes(&self.panel.host)?;
+        let (host_kind, host) = host_bytes(&self.address.host)?;
         let mut flags = VERSION | host_kind;
-        if self.kind == JoinKind::Tunnel {
+        if self.way == Way::Tunnel {
             flags |= TUNNEL;
         }
         if matches!(pin, Pin::Whole(_)) {
             flags |= WHOLE_PIN;
         }
         let mut port = Vec::new();
-        if self.panel.port != HTTPS {
+        if self.address.port != self.way.port() {
             flags |= HAS_PORT;
-            port.extend(self.panel.port.to_be_bytes());
+            port.extend(self.address.port.to_be_bytes());
         }
         let end = self.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / MINUTE;
         let minutes = u32::try_from(end).map_err(|_| Error::Unencodable("expiry"))?.to_be_bytes();
@@ -192,16 +236,17 @@ impl JoinCode {
             _ => Pin::Whole(take(&mut rest)?),
         };
         let host = take_host(flags & HOST_BITS, &mut rest)?;
+        let way = if flags & TUNNEL == 0 { Way::Panel } else { Way::Tunnel };
         let port = match flags & HAS_PORT {
-            0 => HTTPS,
+            0 => way.port(),
             _ => u16::from_be_bytes(take(&mut rest)?),
         };
         if !rest.is_empty() || port == 0 {
             return Err(Error::Content("end"));
         }
         Ok(Self {
-            kind: if flags & TUNNEL == 0 { JoinKind::Server } else { JoinKind::Tunnel },
-            panel: Address { host, port },
+            way,
+            address: Address { host, port },
             root,
             secret,
             expires: UNIX_EPOCH + Duration::from_secs(minutes * MINUTE),
@@ -233,7 +278,7 @@ fn host_bytes(host: &Host) -> Result<(u8, Vec<u8>), Error> {
         other => {
             let name = other.to_str();
             let length =
-                u8::try_from(name.len()).map_err(|_| Error::Unencodable("name of the panel"))?;
+                u8::try_from(name.len()).map_err(|_| Error::Unencodable("name of the host"))?;
             Ok((DNS, [&[length], name.as_bytes()].concat()))
         }
     }
@@ -254,9 +299,8 @@ fn take_host(kind: u8, rest: &mut &[u8]) -> Result<Host, Error> {
             let (name, left) =
                 rest.split_at_checked(usize::from(length)).ok_or(Error::Content("length"))?;
             *rest = left;
-            let name =
-                std::str::from_utf8(name).map_err(|_| Error::Content("name of the panel"))?;
-            Host::try_from(name.to_owned()).map_err(|_| Error::Content("name of the panel"))
+            let name = std::str::from_utf8(name).map_err(|_| Error::Content("name of the host"))?;
+            Host::try_from(name.to_owned()).map_err(|_| Error::Content("name of the host"))
         }
         _ => Err(Error::Kind),
     }

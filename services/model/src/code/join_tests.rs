@@ -9,30 +9,31 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-fn code(kind: JoinKind, host: &str, port: u16) -> JoinCode {
+fn code(way: Way, host: &str, port: u16) -> JoinCode {
     let host = Host::try_from(host.to_owned()).unwrap();
     let now = at(1_795_000_000);
-    let panel = Address { host, port };
+    let address = Address { host, port };
     let secret = JoinSecret::new([0, 1, 127, 128, 200, 254, 255, 9]);
-    JoinCode::new(kind, panel, &ROOT, secret, now, Duration::from_secs(24 * 3600))
+    JoinCode::new(way, address, &ROOT, secret, now, Duration::from_secs(24 * 3600))
 }
 
 fn same(read: &JoinCode, made: &JoinCode) -> bool {
-    read.kind == made.kind
-        && read.panel == made.panel
+    read.way == made.way
+        && read.address == made.address
         && read.expires == made.expires
         && read.secret.is(&made.secret)
 }
 
 #[test]
 fn a_code_says_what_was_put_into_it() {
-    for (kind, host, port) in [
-        (JoinKind::Server, "192.0.2.7", 443),
-        (JoinKind::Tunnel, "192.0.2.7", 8443),
-        (JoinKind::Server, "2001:db8::7", 443),
-        (JoinKind::Tunnel, "panel.school.example", 1),
+    for (way, host, port) in [
+        (Way::Panel, "192.0.2.7", 443),
+        (Way::Tunnel, "192.0.2.7", 8443),
+        (Way::Panel, "2001:db8::7", 443),
+        (Way::Tunnel, "relay.school.example", 22),
+        (Way::Panel, "panel.school.example", 1),
     ] {
-        let made = code(kind, host, port);
+        let made = code(way, host, port);
         let whole = JoinCode::parse(made.text().unwrap().expose_secret()).unwrap();
         assert!(same(&whole, &made) && whole.root == made.root, "{whole:?}");
         let typed = JoinCode::parse(made.typed().unwrap().expose_secret()).unwrap();
@@ -42,13 +43,13 @@ fn a_code_says_what_was_put_into_it() {
 
 #[test]
 fn a_typed_code_has_twelve_groups_for_an_address() {
-    let text = code(JoinKind::Server, "192.0.2.7", 443).typed().unwrap();
+    let text = code(Way::Panel, "192.0.2.7", 443).typed().unwrap();
     assert_eq!(text.expose_secret().split('-').count(), 12);
 }
 
 #[test]
 fn a_pin_matches_the_root_alone() {
-    let made = code(JoinKind::Server, "192.0.2.7", 443);
+    let made = code(Way::Panel, "192.0.2.7", 443);
     let typed = JoinCode::parse(made.typed().unwrap().expose_secret()).unwrap();
     for pin in [made.root, typed.root] {
         assert!(pin.matches(&ROOT));
@@ -63,7 +64,7 @@ fn a_pin_matches_the_root_alone() {
 
 #[test]
 fn a_code_expires_in_time_and_never_later_than_was_asked() {
-    let made = code(JoinKind::Server, "192.0.2.7", 443);
+    let made = code(Way::Panel, "192.0.2.7", 443);
     let asked = at(1_795_000_000 + 24 * 3600);
     assert!(made.expired(asked) && !made.expired(asked - Duration::from_secs(60)));
 }
@@ -76,8 +77,8 @@ fn what_is_not_a_join_code_is_told_from_one_that_is_mistyped() {
     assert_eq!(parse(&[VERSION; 20]), Error::Content("length"));
     assert_eq!(parse(&[VERSION; 30]), Error::Content("end"));
     let dns = [&[VERSION | DNS; 25][..], &[3], b"a b"].concat();
-    assert_eq!(parse(&dns), Error::Content("name of the panel"));
-    let text = code(JoinKind::Server, "192.0.2.7", 443).typed().unwrap();
+    assert_eq!(parse(&dns), Error::Content("name of the host"));
+    let text = code(Way::Panel, "192.0.2.7", 443).typed().unwrap();
     let text = text.expose_secret();
     let swapped = if text.starts_with('8') { "9" } else { "8" };
     let wrong = JoinCode::parse(&format!("{swapped}{}", &text[1..])).unwrap_err();
@@ -86,7 +87,7 @@ fn what_is_not_a_join_code_is_told_from_one_that_is_mistyped() {
 
 #[test]
 fn a_code_is_not_printed() {
-    let made = code(JoinKind::Server, "192.0.2.7", 443);
+    let made = code(Way::Panel, "192.0.2.7", 443);
     let shown = format!("{made:?}");
     let secret = made.secret.text();
     assert!(shown.contains("[REDACTED]") && !shown.contains(secret.expose_secret()), "{shown}");
@@ -95,10 +96,21 @@ fn a_code_is_not_printed() {
 
 #[test]
 fn a_code_is_read_from_the_table_of_a_seed_file() {
-    let made = code(JoinKind::Server, "panel.example", 443);
+    let made = code(Way::Panel, "panel.example", 443);
     let text = made.text().unwrap();
     let read: JoinCode = serde_json::from_value(text.expose_secret().into()).unwrap();
     assert!(same(&read, &made));
     let wrong = serde_json::from_value::<JoinCode>("ABCDE".into()).unwrap_err().to_string();
     assert!(wrong.contains("the code can't be read"), "{wrong}");
+}
+
+#[test]
+fn an_address_is_read_as_it_is_written() {
+    for text in ["192.0.2.7:22", "[2001:db8::7]:22", "relay.example:2022"] {
+        let address: Address = text.parse().unwrap();
+        assert_eq!(address.to_string(), text);
+    }
+    for text in ["192.0.2.7", "2001:db8::7:22", "[192.0.2.7]:22", "a b:22", "relay:0", ":22"] {
+        assert_eq!(text.parse::<Address>(), Err(AddressError), "{text}");
+    }
 }

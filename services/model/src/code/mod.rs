@@ -1,12 +1,14 @@
 //! One-time codes that a person carries from one box to another: short ones that only prove who stands before it, and join
-//! codes, which also say whom to trust. Here is their form; randomness comes from whoever makes one.
+//! and pairing codes, which also say whom to trust. Here is their form; randomness comes from whoever makes one.
 
 pub mod alphabet;
 mod join;
+mod pairing;
 
 use std::fmt;
 
-pub use join::{Address, Host, JoinCode, JoinKind, Pin};
+pub use join::{Address, AddressError, Host, JoinCode, Pin, Way};
+pub use pairing::PairingCode;
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq as _;
@@ -20,7 +22,7 @@ pub enum Error {
     /// It is of another kind, or of a newer version.
     #[error("this is not a code of this kind")]
     Kind,
-    /// What it says of the panel makes no sense.
+    /// What it says of whom to go to makes no sense.
     #[error("the code's {0} makes no sense")]
     Content(&'static str),
     /// A DNS name longer than 253 characters, or a time after the year 10000.

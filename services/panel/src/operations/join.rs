@@ -466,6 +466,7 @@ impl Work<'_> {
             root_pem: ca.root().pem(),
             boot_chain_pem: boot,
             boot_root_pem: ca.boot().certificate().pem(),
+            uplinks: Vec::new(),
         })
     }
 

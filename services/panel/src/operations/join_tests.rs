@@ -58,6 +58,7 @@ impl Newcomer {
             name: self.name.map(|name| name.parse().unwrap()),
             certificate_request_pem: self.api.clone(),
             boot_request_pem: self.boot.clone(),
+            ssh_key: None,
             hardware: Hardware { serial: Fact::clip("S-1"), ..Hardware::default() },
         }
     }

@@ -100,6 +100,7 @@ impl Room {
             name: None,
             certificate_request_pem: asked.pem().unwrap(),
             boot_request_pem: None,
+            ssh_key: None,
             hardware: Hardware::default(),
         };
         let from = IpAddr::from(Self::address(number));

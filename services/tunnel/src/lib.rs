@@ -1,0 +1,4 @@
+//! The tunnel: a relay that servers come to with OpenSSH and that the panel opens streams to them through. It carries ciphertext
+//! and holds no secret of anybody but itself.
+
+pub mod folders;
