@@ -4,18 +4,21 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs::File,
     io,
     path::Path,
+    pin::Pin,
     process::{ExitStatus, Stdio},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::Child,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    process::{Child, ChildStdin, ChildStdout},
+    task::JoinHandle,
 };
 
 #[cfg(test)]
@@ -23,7 +26,7 @@ mod tests;
 
 macro_rules! programs {
     ($($name:ident = $path:literal,)*) => {
-        /// A program that the agent may start, where Debian 13 has it.
+        /// A program that a service may start, where Debian 13 has it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Program {
             $(#[doc = concat!("`", $path, "`")] $name,)*
@@ -55,6 +58,7 @@ programs! {
     Prlimit = "/usr/bin/prlimit",
     QemuImg = "/usr/bin/qemu-img",
     Setpriv = "/usr/bin/setpriv",
+    Ssh = "/usr/bin/ssh",
     Systemctl = "/usr/bin/systemctl",
     Udevadm = "/usr/bin/udevadm",
     Unshare = "/usr/bin/unshare",
@@ -69,7 +73,7 @@ impl std::fmt::Display for Program {
     }
 }
 
-/// Those of `wanted` that are not on this machine; the agent calls it at start and stops with their names.
+/// Those of `wanted` that are not on this machine; a service calls it at start and stops with their names.
 pub fn missing(wanted: &[Program]) -> Vec<Program> {
     wanted.iter().copied().filter(|program| !Path::new(program.path()).is_file()).collect()
 }
@@ -165,6 +169,7 @@ enum Input {
     Closed,
     Bytes(Vec<u8>),
     File(File),
+    Pipe,
 }
 
 /// A command that is not started yet.
@@ -293,6 +298,29 @@ impl Cmd {
         check_status(program, argv, &output)
     }
 
+    /// Starts it with its standard input and output as one stream of bytes: for programs that carry a connection. Neither the time
+    /// limit nor the limit on output holds; the caller watches both.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn pipe(mut self) -> Result<(Pipe, Complaints), Error> {
+        let command = self.shell_line();
+        tracing::debug!(%command, "run");
+        self.input = Input::Pipe;
+        self.stdout = None;
+        let (mut group, _nothing_to_feed) = self.start()?;
+        let gone =
+            || Error::Pipe { command: command.clone(), source: io::ErrorKind::BrokenPipe.into() };
+        let stdin = group.child.stdin.take().ok_or_else(gone)?;
+        let stdout = group.child.stdout.take().ok_or_else(gone)?;
+        let stderr = group.child.stderr.take().ok_or_else(gone)?;
+        let complaints = tokio::spawn(async move {
+            let read = read_bounded(&mut { stderr }).await.unwrap_or_default();
+            String::from_utf8_lossy(&read).trim().to_owned()
+        });
+        Ok((Pipe { stdin, stdout, _group: group }, Complaints(complaints)))
+    }
+
     /// Runs it and hands standard output over line by line; a line ends with LF or CR, so that progress (`qemu-img -p`) is seen.
     ///
     /// # Errors
@@ -357,6 +385,7 @@ impl Cmd {
         let (stdin, bytes) = match self.input {
             Input::Closed => (Stdio::null(), None),
             Input::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
+            Input::Pipe => (Stdio::piped(), None),
             Input::File(file) => (file.into(), None),
         };
         #[expect(clippy::disallowed_methods, reason = "this is the door")]
@@ -374,9 +403,9 @@ impl Cmd {
             .kill_on_drop(true);
         let mut child =
             command.spawn().map_err(|source| Error::Start { program: self.program, source })?;
-        let stdin = child.stdin.take();
+        let feeder = bytes.and_then(|bytes| Some((child.stdin.take()?, bytes)));
         let feed = async move {
-            let (Some(mut stdin), Some(bytes)) = (stdin, bytes) else { return Ok(()) };
+            let Some((mut stdin, bytes)) = feeder else { return Ok(()) };
             match stdin.write_all(&bytes).await {
                 // It ended, or closed its input, before it read all: its status tells whether that was right.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -385,6 +414,58 @@ impl Cmd {
         };
         let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         Ok((Group { child, leader, ended: false }, feed))
+    }
+}
+
+/// A process that carries a connection; it and all that it started are killed when this is dropped.
+pub struct Pipe {
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    _group: Group,
+}
+
+impl fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipe").finish_non_exhaustive()
+    }
+}
+
+/// What a process that carries a connection says of it.
+#[derive(Debug)]
+pub struct Complaints(JoinHandle<String>);
+
+impl Complaints {
+    /// What it wrote to standard error until it ended: trimmed, at most [`STDERR_BYTES`]. It ends with its [`Pipe`].
+    pub async fn text(self) -> String {
+        self.0.await.unwrap_or_default()
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdout).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stdin).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdin).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stdin).poll_shutdown(context)
     }
 }
 

@@ -22,5 +22,6 @@ pub mod sandbox;
 pub mod seam;
 pub mod sim;
 pub mod solicit;
+pub mod ssh;
 pub mod unit;
 pub mod zfs;

@@ -1,8 +1,9 @@
 //! One question to the panel: a connection of its own, verified by the join code's pin, one request, one answer. It follows
 //! nobody elsewhere, reads no more than an answer may be long, and waits no longer than it is told.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, path::Path, time::Duration};
 
+use host::ssh;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{
     Request, Response, StatusCode,
@@ -12,10 +13,14 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use model::{
-    code::{Address, Host, JoinCode},
+    code::{Address, Host, JoinCode, Way},
     join::{self, Answer, Problem},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::pin;
@@ -50,6 +55,9 @@ pub enum Error {
     /// None of its addresses takes a connection.
     #[error("it can't be reached")]
     Connect(#[source] io::Error),
+    /// The tunnel does not lead there; this is what OpenSSH says.
+    #[error("the tunnel does not lead to it: {0:.WORDS_CHARS$}")]
+    Tunnel(String),
     /// It took too long.
     #[error("it did not answer in time")]
     Timeout,
@@ -101,6 +109,7 @@ impl Error {
         match self {
             Self::Resolve(_)
             | Self::Connect(_)
+            | Self::Tunnel(_)
             | Self::Timeout
             | Self::OtherRoot(_)
             | Self::Certificate(_)
@@ -116,28 +125,58 @@ impl Error {
     }
 }
 
-/// Asks the panel of the code.
+/// Asks the panel of the code. `key` is a private key in a file, which opens the door of a tunnel where the code names one.
 ///
 /// # Errors
 /// It gives no answer that the box can go by.
 pub async fn ask(
     code: &JoinCode,
     request: &join::Request,
+    key: &Path,
     patience: Patience,
 ) -> Result<Answer, Error> {
     let body = serde_json::to_vec(request).map_err(|error| Error::Question(error.into()))?;
-    let asked = async {
-        let stream = connect(code, patience.connect).await?;
-        read(post(stream, &code.address, body).await?).await
-    };
-    timeout(patience.all, asked).await.unwrap_or(Err(Error::Timeout))
+    match code.way {
+        Way::Panel => {
+            let asked = async {
+                let stream = reach(&code.address, patience.connect).await?;
+                ask_over(stream, code, code.address.host.clone(), body).await
+            };
+            timeout(patience.all, asked).await.unwrap_or(Err(Error::Timeout))
+        }
+        Way::Tunnel => {
+            let (stream, complaints) =
+                ssh::join(&code.address, key).map_err(|error| Error::Question(error.into()))?;
+            let host = Host::try_from(join::PANEL_HOST).map_err(|e| Error::Question(e.into()))?;
+            let asked = timeout(patience.all, ask_over(stream, code, host, body)).await;
+            match asked.unwrap_or(Err(Error::Timeout)) {
+                // The panel's own word, not the tunnel's.
+                Err(error @ (Error::Refused(_) | Error::Busy(_) | Error::Answer { .. })) => {
+                    Err(error)
+                }
+                Err(error) => match complaints.text().await {
+                    said if said.is_empty() => Err(error),
+                    said => Err(Error::Tunnel(said)),
+                },
+                answered => answered,
+            }
+        }
+    }
 }
 
-async fn connect(code: &JoinCode, patience: Duration) -> Result<TlsStream<TcpStream>, Error> {
-    let stream = reach(&code.address, patience).await?;
+async fn ask_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    code: &JoinCode,
+    host: Host,
+    body: Vec<u8>,
+) -> Result<Answer, Error> {
     let config = pin::config(code.root).map_err(|error| Error::Question(error.into()))?;
-    let connected = TlsConnector::from(config).connect(code.address.host.clone(), stream).await;
-    connected.map_err(tls_error)
+    let authority = match code.way {
+        Way::Panel => code.address.to_string(),
+        Way::Tunnel => host.to_str().into_owned(),
+    };
+    let stream = TlsConnector::from(config).connect(host, stream).await.map_err(tls_error)?;
+    read(post(stream, &authority, body).await?).await
 }
 
 async fn reach(panel: &Address, patience: Duration) -> Result<TcpStream, Error> {
@@ -169,15 +208,15 @@ fn tls_error(error: io::Error) -> Error {
 }
 
 async fn post(
-    stream: TlsStream<TcpStream>,
-    panel: &Address,
+    stream: TlsStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
+    authority: &str,
     body: Vec<u8>,
 ) -> Result<Response<Incoming>, Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // What goes wrong here goes wrong for the request too, which says so.
     tokio::spawn(connection);
     let request = Request::post(join::PATH)
-        .header(header::HOST, panel.to_string())
+        .header(header::HOST, authority)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, application/problem+json")
         .body(Full::<Bytes>::from(body))

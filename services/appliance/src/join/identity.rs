@@ -1,10 +1,11 @@
 //! The box's own keys: made on it, kept on it, and never sent. What leaves are requests for certificates, and the certificate of
 //! the first-boot page, which the box signs itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::{encoding::AsDer as _, rsa};
 use host::{files, seam::chain};
+use model::tunnel::{SshKey, SshKeyError};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
@@ -14,6 +15,9 @@ use sha2::{Digest as _, Sha256};
 
 /// Only root reads a key.
 pub const KEY_MODE: u32 = 0o600;
+
+/// On P-256, because ssh(1) reads such keys as PKCS#8, and no Ed25519 ones.
+const SSH_KEY: &str = "ssh.key";
 
 /// Why there is no key or no request.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,9 @@ pub enum Error {
     /// What is kept is no key, or signs nothing.
     #[error("a key of this box can't be used")]
     Unusable(#[from] rcgen::Error),
+    /// The key for tunnels is none that OpenSSH takes.
+    #[error("the key for tunnels can't be used")]
+    Ssh(#[source] SshKeyError),
     /// What is kept is not PEM.
     #[error("the certificate of the first-boot page can't be read")]
     Pem(#[from] pem::Error),
@@ -37,7 +44,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::File(_) | Self::Generate => true,
-            Self::Unusable(_) | Self::Pem(_) => false,
+            Self::Unusable(_) | Self::Ssh(_) | Self::Pem(_) => false,
         }
     }
 }
@@ -47,6 +54,9 @@ impl Error {
 pub struct Identity {
     api: KeyPair,
     boot: KeyPair,
+    ssh: KeyPair,
+    /// Where the key is kept that the box comes to tunnels with, as ssh(1) reads it.
+    pub ssh_path: PathBuf,
 }
 
 impl Identity {
@@ -58,6 +68,8 @@ impl Identity {
         Ok(Self {
             api: key(&folder.join("api.key"), KeyPair::generate)?,
             boot: key(&folder.join("boot.key"), rsa_key)?,
+            ssh: key(&folder.join(SSH_KEY), KeyPair::generate)?,
+            ssh_path: folder.join(SSH_KEY),
         })
     }
 
@@ -66,7 +78,7 @@ impl Identity {
     /// # Errors
     /// A file can't be read or renamed.
     pub fn set_spoilt_aside(folder: &Path) -> Result<(), Error> {
-        for name in ["api.key", "boot.key"] {
+        for name in ["api.key", "boot.key", SSH_KEY] {
             let path = folder.join(name);
             let kept = files::read_if_exists(&path)?;
             if kept.is_some_and(|kept| parse_key(&kept).is_err()) {
@@ -84,6 +96,24 @@ impl Identity {
     /// The key of the boot endpoint, in PEM.
     pub fn boot_key(&self) -> String {
         self.boot.serialize_pem()
+    }
+
+    /// The key that the box comes to tunnels with, in PEM.
+    pub fn ssh_key(&self) -> String {
+        self.ssh.serialize_pem()
+    }
+
+    /// Its public part as OpenSSH writes it.
+    ///
+    /// # Errors
+    /// It can't be written so.
+    pub fn ssh_public(&self) -> Result<SshKey, Error> {
+        let data = openssh_keys::Data::Ecdsa {
+            curve: openssh_keys::Curve::Nistp256,
+            key: self.ssh.public_key_raw().to_vec(),
+        };
+        let key = openssh_keys::PublicKey { options: None, data, comment: None };
+        key.to_string().trim_end().parse().map_err(Error::Ssh)
     }
 
     /// The certificate request for the agent's API, in PEM.
@@ -209,12 +239,26 @@ mod tests {
         let second = Identity::open(folder.path()).unwrap();
         assert_eq!(first.api_key(), second.api_key());
         assert_eq!(first.boot_key(), second.boot_key());
-        for name in ["api.key", "boot.key"] {
+        for name in ["api.key", "boot.key", SSH_KEY] {
             let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
         assert!(first.api_request().unwrap().contains("BEGIN CERTIFICATE REQUEST"));
         assert!(!first.boot_request().unwrap().contains("PRIVATE"));
+    }
+
+    #[test]
+    fn openssh_reads_the_key_for_tunnels_and_finds_the_same_public_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::open(folder.path()).unwrap();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a program of OpenSSH's that boxes don't have"
+        )]
+        let mut keygen = std::process::Command::new("/usr/bin/ssh-keygen");
+        let said = keygen.arg("-y").arg("-f").arg(&identity.ssh_path).output().unwrap();
+        let public = String::from_utf8(said.stdout).unwrap();
+        assert_eq!(public.trim(), identity.ssh_public().unwrap().as_str(), "{:?}", said.stderr);
     }
 
     #[test]

@@ -54,6 +54,12 @@ fn pieces(identity: &Identity, joined: &Joined) -> Vec<Piece> {
         |name, content: &String| Piece { name, content: content.clone(), mode: PUBLIC_MODE };
     let mut pieces = vec![
         key("api.key", identity.api_key()),
+        key("ssh.key", identity.ssh_key()),
+        Piece {
+            name: "uplinks.json",
+            content: serde_json::to_string(&joined.uplinks).unwrap_or_default(),
+            mode: PUBLIC_MODE,
+        },
         Piece { name: "link", content: format!("{}\n", joined.link.as_str()), mode: PUBLIC_MODE },
         certificate("panel-ca.crt", &joined.root_pem),
         certificate("api.crt", &joined.api_chain_pem),
@@ -137,7 +143,9 @@ mod tests {
                     "boot.crt",
                     "boot.key",
                     "link",
-                    "panel-ca.crt"
+                    "panel-ca.crt",
+                    "ssh.key",
+                    "uplinks.json"
                 ]
             );
             assert_eq!(install(&tls, &identity, &joined).unwrap(), Change::Unchanged);
@@ -150,9 +158,20 @@ mod tests {
         let tls = folder.path().join("tls");
         let identity = Identity::open(folder.path()).unwrap();
         install(&tls, &identity, &joined(false)).unwrap();
-        assert_eq!(names(&tls), ["api.crt", "api.key", "boot-ca.crt", "link", "panel-ca.crt"]);
+        let without_boot = [
+            "api.crt",
+            "api.key",
+            "boot-ca.crt",
+            "link",
+            "panel-ca.crt",
+            "ssh.key",
+            "uplinks.json",
+        ];
+        assert_eq!(names(&tls), without_boot);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&tls), mode(&tls.join("api.key"))), (0o700, 0o600));
+        for key in ["api.key", "ssh.key"] {
+            assert_eq!((mode(&tls), mode(&tls.join(key))), (0o700, 0o600), "{key}");
+        }
         assert_eq!(fs::read_to_string(tls.join("api.key")).unwrap(), identity.api_key());
         assert_eq!(fs::read_to_string(tls.join("link")).unwrap(), "direct\n");
     }

@@ -10,7 +10,7 @@ use std::{
 
 use host::{hardware, netlink::Netlink, seam::chain};
 use model::{
-    code::{self, JoinCode, JoinSecret, Way},
+    code::{self, JoinCode, JoinSecret},
     join::{Answer, Joined, Request},
     name::ServerName,
 };
@@ -40,9 +40,6 @@ pub enum OfferError {
     /// It can't be a join code.
     #[error(transparent)]
     Code(#[from] code::Error),
-    /// It leads through a tunnel.
-    #[error("this join code leads through a tunnel, which this box has no way to")]
-    Way,
     /// The box has its panel.
     #[error("this box has joined a panel already")]
     Joined,
@@ -58,7 +55,7 @@ impl OfferError {
     /// Whether the same code may be taken later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Code(_) | Self::Way | Self::Joined => false,
+            Self::Code(_) | Self::Joined => false,
             Self::Kept(error) => error.retryable(),
             Self::Stopping => true,
         }
@@ -142,11 +139,7 @@ impl Handle {
 }
 
 fn parse(typed: &SecretString) -> Result<JoinCode, OfferError> {
-    let code = JoinCode::parse(typed.expose_secret())?;
-    match code.way {
-        Way::Panel => Ok(code),
-        Way::Tunnel => Err(OfferError::Way),
-    }
+    Ok(JoinCode::parse(typed.expose_secret())?)
 }
 
 /// The task.
@@ -462,10 +455,10 @@ async fn ask(settings: &Settings, identity: &Identity, code: &JoinCode) -> Resul
         name: settings.name.clone(),
         certificate_request_pem: identity.api_request()?,
         boot_request_pem: Some(identity.boot_request()?),
-        ssh_key: None,
+        ssh_key: Some(identity.ssh_public()?),
         hardware: hardware::observe(Path::new("/"), &links),
     };
-    let answer = client::ask(code, &request, settings.patience).await?;
+    let answer = client::ask(code, &request, &identity.ssh_path, settings.patience).await?;
     if let Answer::Joined(joined) = &answer {
         answer::verify(joined, code.root, identity, UnixTime::now())?;
     }

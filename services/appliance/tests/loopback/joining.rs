@@ -44,7 +44,7 @@ async fn ask_within(code: &JoinCode, patience: Patience) -> Result<Answer, Error
         ssh_key: None,
         hardware: Hardware::default(),
     };
-    client::ask(code, &request, patience).await
+    client::ask(code, &request, std::path::Path::new("/nonexistent"), patience).await
 }
 
 fn waiting() -> Reply {
@@ -430,13 +430,23 @@ async fn what_is_no_code_for_this_box_is_refused_at_once() {
     let panel = Panel::start(&[Reply::Join]).await;
     let machine = Box::new();
     let running = machine.start(None).await;
-    let tunnel = panel.code_for(Way::Tunnel, Duration::from_secs(3600)).text().unwrap();
-    let refused = running.handle.offer(&tunnel).await;
-    assert!(matches!(refused, Err(OfferError::Way)), "{refused:?}");
     let refused = running.handle.offer(&SecretString::from("AAAAA-BBBBB")).await;
     assert!(matches!(refused, Err(OfferError::Code(_))), "{refused:?}");
     assert_eq!(*running.handle.standing().borrow(), Standing::Alone);
     assert!(panel.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_tunnel_that_leads_nowhere_is_told_with_what_openssh_says_of_it() {
+    let panel = Panel::start(&[Reply::Join]).await;
+    let mut code = panel.code_for(Way::Tunnel, Duration::from_secs(3600));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    code.address = closed.to_string().parse().unwrap();
+    let failed = ask(&code).await.unwrap_err();
+    let Error::Tunnel(said) = &failed else { panic!("{failed:?}") };
+    assert!(said.contains("Connection refused"), "{said}");
+    assert!(failed.retryable());
+    assert!(panel.asked().is_empty(), "the panel's own address is not asked instead");
 }
 
 #[tokio::test]
