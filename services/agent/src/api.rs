@@ -24,6 +24,7 @@ pub use crate::document::read_document;
 use crate::{
     boot::events::Events,
     owner::{self, ApplyError, Handle, Request},
+    uplink,
 };
 
 /// The largest document: 5,000 devices take about 2 MiB.
@@ -43,6 +44,8 @@ pub struct Api {
     pub discovered: watch::Receiver<u64>,
     /// The certificates of the agent's own servers.
     pub certificates: watch::Receiver<BTreeMap<String, wire::Certificate>>,
+    /// The ways through tunnels.
+    pub uplinks: watch::Receiver<uplink::States>,
     /// Counters.
     pub registry: Registry,
 }
@@ -119,9 +122,11 @@ async fn status(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
     let deadline = Instant::now() + preferred_wait(&headers).min(LONGEST_WAIT);
     let mut owner = api.owner.status();
     let (mut discovered, mut certificates) = (api.discovered.clone(), api.certificates.clone());
+    let mut uplinks = api.uplinks.clone();
     loop {
         discovered.mark_unchanged();
         certificates.mark_unchanged();
+        uplinks.mark_unchanged();
         let shown = show(&api, &owner.borrow_and_update());
         let Ok(body) = serde_json::to_vec(&shown) else {
             tracing::error!("the status can't be written");
@@ -136,6 +141,7 @@ async fn status(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
             changed = owner.changed() => changed.is_ok(),
             changed = discovered.changed() => changed.is_ok(),
             changed = certificates.changed() => changed.is_ok(),
+            changed = uplinks.changed() => changed.is_ok(),
             () = tokio::time::sleep_until(deadline) => false,
         };
         if !changed {
@@ -181,6 +187,7 @@ fn show(api: &Api, status: &owner::Status) -> wire::Status {
         imports: observed.imports.clone(),
         discovered: (api.discoveries)(),
         certificates: api.certificates.borrow().clone(),
+        uplinks: api.uplinks.borrow().clone(),
     }
 }
 

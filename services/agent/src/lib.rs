@@ -2,8 +2,8 @@
 //!
 //! A tour: [`run`] starts everything; [`owner`] is the one task that changes the machine; [`boot`] serves the devices; [`api`]
 //! takes documents, which [`document`] reads, and shows status, and [`ctl`] is its command line; [`listen`] opens and closes the
-//! listeners of both, with what [`certificates`] finds and [`tls`] makes of it, and for the panel where [`direct`] says; [`store`]
-//! keeps the state; [`seed`] reads the seed file.
+//! listeners of both, with what [`certificates`] finds and [`tls`] makes of it, and for the panel where [`direct`] says;
+//! [`uplink`] keeps the ways through tunnels up; [`store`] keeps the state; [`seed`] reads the seed file.
 
 pub mod api;
 pub mod boot;
@@ -18,3 +18,4 @@ pub mod run;
 pub mod seed;
 pub mod store;
 pub mod tls;
+pub mod uplink;

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use clusterducks_agent::{ctl, run};
 use host::{
-    cmd::Program,
-    machine::{Machine, Places},
+    machine::{self, Machine, Places},
     sim::SimHost,
+    ssh,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +36,9 @@ struct Arguments {
     /// Where the API answers the panel on loopback, when there are certificates for it in the folder tls of the agent's state.
     #[arg(long, default_value = "127.0.0.1:8443")]
     api: SocketAddr,
+    /// The folder for the files of the ways through tunnels.
+    #[arg(long, default_value = "/run/clusterducks/uplinks")]
+    uplinks: PathBuf,
     /// Owns a simulated machine: no privileges, nothing is touched.
     #[arg(long)]
     sim: bool,
@@ -71,11 +74,13 @@ fn main() -> anyhow::Result<()> {
         boot_port: arguments.boot_port,
         boot_tls_port: arguments.boot_tls_port,
         api: arguments.api,
+        uplinks: arguments.uplinks,
+        uplink_user: (!arguments.sim).then_some(ssh::USER),
     };
     let ended = if arguments.sim {
         runtime.block_on(run::run(paths, |_wake| SimHost::demo()))
     } else {
-        run::verify_programs(Program::ALL)?;
+        run::verify_programs(machine::PROGRAMS)?;
         let places = Places {
             hostname: paths.hostname(),
             begun: paths.begun(),

@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use host::{cmd, files, seam::Host};
+use host::{cmd, files, seam::Host, ssh::Forwarder};
 use prometheus_client::registry::Registry;
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, sync::watch};
 
 use crate::{
     api::{self, Api},
@@ -24,6 +24,7 @@ use crate::{
     owner::{Handle, Owner, Request},
     seed::Seed,
     store::Store,
+    uplink::Uplinks,
 };
 
 /// Where everything is.
@@ -43,6 +44,10 @@ pub struct Paths {
     pub boot_tls_port: u16,
     /// Where the API answers the panel on loopback; over the LAN it has the same port.
     pub api: SocketAddr,
+    /// The files of the ways through tunnels; made anew at each start of the machine.
+    pub uplinks: PathBuf,
+    /// Who keeps those ways: [`host::ssh::USER`] on an appliance; absent is who runs the agent.
+    pub uplink_user: Option<u32>,
 }
 
 impl Paths {
@@ -125,6 +130,12 @@ pub async fn run<H: Host>(
     let revoked = move || in_force.view().document().revocation_list_pem.clone();
     let certificates = Certificates::open(&paths.tls(), Box::new(revoked));
     let api_connections = Connections::register(&mut registry, "clusterducks_api");
+    let uplinks = Uplinks {
+        folder: paths.tls(),
+        forwarder: Forwarder { folder: paths.uplinks, user: paths.uplink_user },
+        api_port: paths.api.port(),
+        states: watch::Sender::default(),
+    };
     let listed = Arc::clone(&service);
     let api = Arc::new(Api {
         owner: handle.clone(),
@@ -132,6 +143,7 @@ pub async fn run<H: Host>(
         discovered: service.discoveries().revision(),
         discoveries: Arc::new(move || listed.discoveries().list()),
         certificates: certificates.states(),
+        uplinks: uplinks.states.subscribe(),
         registry,
     });
     let router = api::router(api);
@@ -157,6 +169,7 @@ pub async fn run<H: Host>(
     tasks.spawn(devices);
     tasks.spawn(panel);
     tasks.spawn(certificates.keep());
+    tasks.spawn(uplinks.keep(handle.clone()));
     tasks.spawn(listen::keep_solicited(handle.clone()));
     tasks.spawn(keep_alive(handle));
     notify(&[sd_notify::NotifyState::Ready]);

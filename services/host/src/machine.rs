@@ -13,7 +13,9 @@ use model::{
 
 use self::jobs::Jobs;
 use crate::{
-    bootfiles, disks,
+    bootfiles,
+    cmd::Program,
+    disks,
     dnsmasq::{self, Dnsmasq},
     image,
     ipxe::{self, Ipxe},
@@ -24,6 +26,28 @@ use crate::{
     seam::{Error, Host},
     zfs,
 };
+
+/// The programs that a server needs.
+pub const PROGRAMS: &[Program] = &[
+    Program::Blkdiscard,
+    Program::Blkid,
+    Program::Curl,
+    Program::Dnsmasq,
+    Program::GrubFstest,
+    Program::Lsblk,
+    Program::Modprobe,
+    Program::Networkctl,
+    Program::Prlimit,
+    Program::QemuImg,
+    Program::Setpriv,
+    Program::Ssh,
+    Program::Systemctl,
+    Program::Udevadm,
+    Program::Unshare,
+    Program::Wipefs,
+    Program::Zfs,
+    Program::Zpool,
+];
 
 /// Tells the owner that something happened.
 pub type Wake = Arc<dyn Fn(&'static str) + Send + Sync>;

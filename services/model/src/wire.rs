@@ -44,6 +44,18 @@ pub struct Status {
     pub discovered: Vec<Discovered>,
     /// The certificates of the agent's own servers: `api` and `boot`.
     pub certificates: BTreeMap<String, Certificate>,
+    /// The ways through tunnels, by the tunnel's address.
+    #[serde(default)]
+    pub uplinks: BTreeMap<String, UplinkState>,
+}
+
+/// What became of a way through a tunnel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UplinkState {
+    /// Since when the tunnel lets the server in, in milliseconds since 1970; absent while it does not.
+    pub since_ms: Option<u64>,
+    /// Why it was lost, or never came about; absent while it is there.
+    pub trouble: Option<String>,
 }
 
 /// What became of a server's certificate.

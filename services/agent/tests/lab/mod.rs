@@ -60,6 +60,8 @@ impl Agent {
             boot_port: ports.boot,
             boot_tls_port: ports.boot_tls,
             api: (Ipv4Addr::LOCALHOST, ports.api).into(),
+            uplinks: at("uplinks"),
+            uplink_user: None,
         };
         tokio::spawn(async move { run::run(paths, |_| SimHost::demo()).await.unwrap() })
     }
