@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use host::files;
+use host::{
+    files,
+    tls::{self, TlsError},
+};
 use model::{join::Link, wire::Certificate};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::{
-    direct::Chosen,
-    tls::{self, TlsError},
-};
+use crate::direct::Chosen;
 
 /// How often the files are looked at: a renewed certificate may wait that long, and a few small files cost nothing to read.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -57,7 +57,8 @@ static API: Site = Site {
     make: |read| {
         let file = |name| read.get(name).map_or(&[][..], Vec::as_slice);
         let revoked = read.get(REVOKED).map(Vec::as_slice);
-        tls::panel_config(file("api.crt"), file("api.key"), file("panel-ca.crt"), revoked)
+        let panel = tls::panel_alone(file("panel-ca.crt"), revoked)?;
+        tls::panel_config(file("api.crt"), file("api.key"), panel)
     },
 };
 

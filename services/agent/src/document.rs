@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use host::seam::chain;
+use host::{seam::chain, tls::revocation_list};
 use model::{
     desired::Desired,
     validate::{Fault, validate},
 };
 use serde_json::{Value, error::Category};
 use serde_path_to_error::{Path, Segment};
-
-use crate::tls::revocation_list;
 
 /// The most faults of type that are listed: a list of thousands helps nobody, and each costs a reading of the document.
 const MOST_FAULTS: usize = 100;

@@ -2,7 +2,7 @@
 //!
 //! A tour: [`run`] starts everything; [`owner`] is the one task that changes the machine; [`boot`] serves the devices; [`api`]
 //! takes documents, which [`document`] reads, and shows status, and [`ctl`] is its command line; [`listen`] opens and closes the
-//! listeners of both, with what [`certificates`] finds and [`tls`] makes of it, and for the panel where [`direct`] says;
+//! listeners of both, with what [`certificates`] finds and [`host::tls`] makes of it, and for the panel where [`direct`] says;
 //! [`uplink`] keeps the ways through tunnels up; [`store`] keeps the state; [`seed`] reads the seed file.
 
 pub mod api;
@@ -17,5 +17,4 @@ pub mod owner;
 pub mod run;
 pub mod seed;
 pub mod store;
-pub mod tls;
 pub mod uplink;

@@ -1,9 +1,11 @@
 //! The only crate that touches the machine: one module for each tool it drives.
 //!
-//! A tour: every process is started by [`cmd`], every file written by [`files`]; [`seam`] is what the rest of the agent sees of
-//! a machine, [`machine`] the real one, [`sim`] the simulated one.
+//! A tour: every process is started by [`cmd`], every file written by [`files`]; [`tls`] tells the panel from everybody else, and
+//! [`clients`] counts them; [`seam`] is what the rest of the agent sees of a machine, [`machine`] the real one, [`sim`] the
+//! simulated one.
 
 pub mod bootfiles;
+pub mod clients;
 pub mod cmd;
 pub mod console;
 pub mod digest;
@@ -23,5 +25,6 @@ pub mod seam;
 pub mod sim;
 pub mod solicit;
 pub mod ssh;
+pub mod tls;
 pub mod unit;
 pub mod zfs;

@@ -141,29 +141,9 @@ impl Connections {
 
     /// Counts a refusal; answers the word that it is counted by.
     pub(super) fn count_refusal(&self, refusal: &rustls::Error) -> &'static str {
-        let reason = reason(refusal);
+        let reason = host::tls::refusal(refusal);
         self.refused.get_or_create(&RefusalLabels { reason }).inc();
         reason
-    }
-}
-
-fn reason(refusal: &rustls::Error) -> &'static str {
-    use rustls::{CertificateError as Bad, Error};
-    match refusal {
-        Error::NoCertificatesPresented => "no-certificate",
-        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => "issuer",
-        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            "name"
-        }
-        Error::InvalidCertificate(
-            Bad::Expired
-            | Bad::ExpiredContext { .. }
-            | Bad::NotValidYet
-            | Bad::NotValidYetContext { .. },
-        ) => "time",
-        Error::InvalidCertificate(_) => "certificate",
-        Error::AlertReceived(_) => "by-client",
-        _ => "protocol",
     }
 }
 

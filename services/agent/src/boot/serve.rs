@@ -1,19 +1,18 @@
 //! The connections of the boot service and their limits: how many, how slow, how long. No request is understood here.
 
 use std::{
-    collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use axum::Router;
+use host::clients::{Client, Clients, Complaints};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use model::throttle::{Rate, Throttle};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -60,8 +59,6 @@ impl Default for Limits {
 /// The request's head, and what one connection buffers of an answer beside the chunk at hand.
 const BUFFER_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
-/// Clients that were turned away and are logged.
-const LOG: Rate = Rate { burst: 20, every: Duration::from_secs(10) };
 /// After accept(2) failed for want of descriptors or memory, others get the time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -213,63 +210,6 @@ async fn accept(
     }
 }
 
-/// How much is logged of clients that are turned away: they must not fill the log, however often they come. All are counted.
-#[derive(Debug, Clone)]
-struct Complaints(Arc<Mutex<(Throttle<()>, u64)>>);
-
-impl Default for Complaints {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new((Throttle::new(LOG, 1), 0))))
-    }
-}
-
-impl Complaints {
-    /// Whether the next one is logged, and how many before it were not.
-    fn next(&self, now: Instant) -> Option<u64> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (throttle, untold) = &mut *told;
-        if throttle.attempt(&(), now).is_ok() {
-            return Some(std::mem::take(untold));
-        }
-        *untold += 1;
-        None
-    }
-}
-
-/// How many connections each client has.
-#[derive(Debug, Clone, Default)]
-struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-impl Clients {
-    fn enter(&self, address: IpAddr, limit: usize) -> Option<Client> {
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = clients.entry(address).or_default();
-        if *count >= limit {
-            return None;
-        }
-        *count += 1;
-        Some(Client { clients: self.clone(), address })
-    }
-}
-
-#[derive(Debug)]
-struct Client {
-    clients: Clients,
-    address: IpAddr,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let mut clients = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = clients.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// A stream whose writes fail when the other side takes nothing for too long: a device that was switched off in the middle of
 /// its kernel would hold its place until TCP gives up.
 #[derive(Debug)]
@@ -335,19 +275,5 @@ impl AsyncWrite for Patient {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_comes_again_and_again_is_logged_now_and_then_with_how_often_it_came() {
-        let (complaints, start) = (Complaints::default(), Instant::now());
-        let told: Vec<_> = (0..100).filter_map(|_| complaints.next(start)).collect();
-        assert_eq!(told, [0; 20]);
-        assert_eq!(complaints.next(start + LOG.every), Some(80));
-        assert_eq!(complaints.next(start + LOG.every), None);
     }
 }

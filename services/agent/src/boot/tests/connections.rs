@@ -3,18 +3,16 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
+use host::tls::{TlsError, open_config};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
 use super::lab::{Answer, Lab};
-use crate::{
-    boot::{
-        metrics::Connections,
-        serve::{Limits, Server},
-    },
-    tls::{TlsError, open_config},
+use crate::boot::{
+    metrics::Connections,
+    serve::{Limits, Server},
 };
 
 const PC1: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 10);

@@ -1,5 +1,5 @@
-//! TLS of the agent's own servers: a certificate and its key become what a server offers, and the API learns whom to answer.
-//! It reads no files and decides nothing but who is on the other end.
+//! TLS of a box's own servers: a certificate and its key become what a server offers, and an API learns to tell the panel from
+//! everybody else. It reads no files and decides nothing but who is on the other end.
 
 use std::sync::Arc;
 
@@ -63,18 +63,16 @@ pub fn open_config(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
-/// A server for the panel alone: TLS 1.3, and a client certificate that chains to `ca_pem`, carries the name [`PANEL`], and is not
-/// on the list `revoked_pem`. A list that is too old counts still: an agent goes on with its last one while it hears of no other.
-/// What another authority signed is not on it, and is let in.
+/// Knows the panel: by a client certificate that chains to `ca_pem`, carries the name [`PANEL`], and is not on the list
+/// `revoked_pem`. A list that is too old counts still: a box goes on with its last one while it hears of no other. What another
+/// authority signed is not on it, and is let in.
 ///
 /// # Errors
-/// When they can't be read or don't go together.
-pub fn panel_config(
-    chain_pem: &[u8],
-    key_pem: &[u8],
+/// When they can't be read.
+pub fn panel_alone(
     ca_pem: &[u8],
     revoked_pem: Option<&[u8]>,
-) -> Result<Arc<ServerConfig>, TlsError> {
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(ca_pem)? {
         roots.add(certificate)?;
@@ -84,9 +82,21 @@ pub fn panel_config(
         .only_check_end_entity_revocation()
         .allow_unknown_revocation_status()
         .build()?;
+    Ok(Arc::new(PanelOnly { chains }))
+}
+
+/// A server for those whom `clients` knows, see [`panel_alone`]; in TLS 1.3 alone.
+///
+/// # Errors
+/// When chain and key can't be read or don't go together.
+pub fn panel_config(
+    chain_pem: &[u8],
+    key_pem: &[u8],
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(Arc::new(PanelOnly { chains }))
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain(chain_pem)?, key(key_pem)?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Each connection proves itself anew: a ticket would outlive the certificate that it was given for.
@@ -102,6 +112,27 @@ pub fn revocation_list(pem: &[u8]) -> Result<CertificateRevocationListDer<'stati
     let list = CertificateRevocationListDer::from_pem_slice(pem)?;
     webpki::OwnedCertRevocationList::from_der(&list)?;
     Ok(list)
+}
+
+/// The word that a refused handshake is counted by: one of few.
+pub fn refusal(refusal: &Error) -> &'static str {
+    use CertificateError as Bad;
+    match refusal {
+        Error::NoCertificatesPresented => "no-certificate",
+        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => "issuer",
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "name"
+        }
+        Error::InvalidCertificate(
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. },
+        ) => "time",
+        Error::InvalidCertificate(_) => "certificate",
+        Error::AlertReceived(_) => "by-client",
+        _ => "protocol",
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {
