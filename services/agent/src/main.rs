@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Parser;
 use clusterducks_agent::{ctl, run};
 use host::{
-    machine::{self, Machine, Places},
+    machine::{Machine, Places},
     sim::SimHost,
     ssh,
 };
@@ -80,7 +80,7 @@ fn main() -> anyhow::Result<()> {
     let ended = if arguments.sim {
         runtime.block_on(run::run(paths, |_wake| SimHost::demo()))
     } else {
-        run::verify_programs(machine::PROGRAMS)?;
+        run::verify_programs(Machine::PROGRAMS)?;
         let places = Places {
             hostname: paths.hostname(),
             begun: paths.begun(),

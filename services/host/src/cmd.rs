@@ -26,7 +26,7 @@ mod tests;
 
 macro_rules! programs {
     ($($name:ident = $path:literal,)*) => {
-        /// A program that a service may start, where Debian 13 has it.
+        /// A program that an appliance may start, where Debian 13 has it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Program {
             $(#[doc = concat!("`", $path, "`")] $name,)*
@@ -52,6 +52,10 @@ programs! {
     Curl = "/usr/bin/curl",
     Dnsmasq = "/usr/sbin/dnsmasq",
     GrubFstest = "/usr/bin/grub-fstest",
+    Ip6tablesRestore = "/usr/sbin/ip6tables-restore",
+    Ip6tablesSave = "/usr/sbin/ip6tables-save",
+    IptablesRestore = "/usr/sbin/iptables-restore",
+    IptablesSave = "/usr/sbin/iptables-save",
     Lsblk = "/usr/bin/lsblk",
     Modprobe = "/usr/sbin/modprobe",
     Networkctl = "/usr/bin/networkctl",
@@ -59,6 +63,8 @@ programs! {
     QemuImg = "/usr/bin/qemu-img",
     Setpriv = "/usr/bin/setpriv",
     Ssh = "/usr/bin/ssh",
+    SshKeygen = "/usr/bin/ssh-keygen",
+    Sshd = "/usr/sbin/sshd",
     Systemctl = "/usr/bin/systemctl",
     Udevadm = "/usr/bin/udevadm",
     Unshare = "/usr/bin/unshare",

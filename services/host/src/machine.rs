@@ -27,28 +27,6 @@ use crate::{
     zfs,
 };
 
-/// The programs that a server needs.
-pub const PROGRAMS: &[Program] = &[
-    Program::Blkdiscard,
-    Program::Blkid,
-    Program::Curl,
-    Program::Dnsmasq,
-    Program::GrubFstest,
-    Program::Lsblk,
-    Program::Modprobe,
-    Program::Networkctl,
-    Program::Prlimit,
-    Program::QemuImg,
-    Program::Setpriv,
-    Program::Ssh,
-    Program::Systemctl,
-    Program::Udevadm,
-    Program::Unshare,
-    Program::Wipefs,
-    Program::Zfs,
-    Program::Zpool,
-];
-
 /// Tells the owner that something happened.
 pub type Wake = Arc<dyn Fn(&'static str) + Send + Sync>;
 
@@ -85,6 +63,28 @@ pub struct Places {
 }
 
 impl Machine {
+    /// What it starts.
+    pub const PROGRAMS: &[Program] = &[
+        Program::Blkdiscard,
+        Program::Blkid,
+        Program::Curl,
+        Program::Dnsmasq,
+        Program::GrubFstest,
+        Program::Lsblk,
+        Program::Modprobe,
+        Program::Networkctl,
+        Program::Prlimit,
+        Program::QemuImg,
+        Program::Setpriv,
+        Program::Ssh,
+        Program::Systemctl,
+        Program::Udevadm,
+        Program::Unshare,
+        Program::Wipefs,
+        Program::Zfs,
+        Program::Zpool,
+    ];
+
     /// The machine. A job that ends calls `wake`.
     pub fn new(places: Places, wake: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
         let Places { hostname, begun, making, tftp, certificates } = places;
