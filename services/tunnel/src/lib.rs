@@ -2,3 +2,10 @@
 //! and holds no secret of anybody but itself.
 
 pub mod folders;
+pub mod isolation;
+pub mod keys;
+pub mod refusal;
+pub mod relay;
+pub mod ssh;
+pub mod sweep;
+pub mod users;

@@ -1,0 +1,105 @@
+//! Who may open a connection to what on a tunnel, by our chains of iptables(8): forwarded ports are the broker's alone, root's neither;
+//! servers' users and `join` open no connection at all; the API is the panel's; of all other ports SSH alone is public.
+//!
+//! What belongs to a connection that is open passes, told from what opens one by its flags: there is no conntrack.
+
+use std::time::Duration;
+
+use host::iptables::{self, Chains, Family, Loopback, Owner, Protocol, Rule, Verdict};
+use ipnet::IpNet;
+use model::tunnel::{ForwardPort, Table};
+use tokio::sync::watch;
+
+use crate::users::JOIN_UID;
+
+/// How long somebody's flush may go unnoticed.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// What the chains say while the broker is this user. Without a table the tunnel is not paired, and everybody may try.
+pub fn chains(broker: u32, api_port: u16, ssh_port: u16, table: Option<&Table>) -> Chains {
+    let (_, last) = ForwardPort::uids();
+    let outsiders = Some(Owner::Is(JOIN_UID, last));
+    let forwarded = Protocol::TcpOpening { ports: Some((ForwardPort::FIRST, ForwardPort::LAST)) };
+    let api = Protocol::Tcp { ports: (api_port, api_port) };
+    let ssh = Protocol::Tcp { ports: (ssh_port, ssh_port) };
+    let opening = Protocol::TcpOpening { ports: None };
+
+    let panel: &[IpNet] = table.map(|table| table.panel.as_slice()).unwrap_or_default();
+    let mut input = vec![rule(ssh, Verdict::Return)];
+    if panel.is_empty() {
+        input.push(rule(api, Verdict::Return));
+    }
+    input.extend(panel.iter().map(|net| Rule { source: Some(*net), ..rule(api, Verdict::Return) }));
+    input.push(rule(api, Verdict::Reject));
+    input.push(Rule { loopback: Some(Loopback::Beside), ..rule(opening, Verdict::Reject) });
+    let output = vec![
+        Rule {
+            loopback: Some(Loopback::Over),
+            owner: Some(Owner::IsNot(broker)),
+            ..rule(forwarded, Verdict::Reject)
+        },
+        Rule { owner: outsiders, ..rule(opening, Verdict::Reject) },
+        Rule { owner: outsiders, ..rule(Protocol::NotTcp, Verdict::Reject) },
+    ];
+    Chains { input, output }
+}
+
+fn rule(protocol: Protocol, verdict: Verdict) -> Rule {
+    Rule { source: None, loopback: None, protocol, owner: None, verdict }
+}
+
+/// Keeps the machine's chains at what is asked for, whoever changes them, and tells in words what can't be kept. It ends when nobody
+/// asks any more; the chains stay.
+pub async fn keep(mut wanted: watch::Receiver<Chains>, faults: watch::Sender<Vec<String>>) {
+    loop {
+        let chains = wanted.borrow_and_update().clone();
+        let mut found = Vec::new();
+        for family in Family::BOTH {
+            match iptables::apply(&chains, family).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!(%family, "the tunnel's rules were put in place"),
+                Err(error) => found.push(words(&error)),
+            }
+        }
+        faults.send_if_modified(|faults| {
+            if *faults == found {
+                return false;
+            }
+            for fault in &found {
+                tracing::error!(fault, "the tunnel is not isolated");
+            }
+            *faults = found;
+            true
+        });
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            changed = wanted.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// An error with its causes.
+fn words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_pairing_the_api_is_open_and_afterwards_to_the_panel_alone() {
+        let to_api = |table: Option<&Table>| -> Vec<_> {
+            let rules = chains(500, 8444, 22, table).input.into_iter();
+            let api = rules.filter(|rule| rule.protocol == Protocol::Tcp { ports: (8444, 8444) });
+            api.map(|rule| (rule.source, rule.verdict)).collect()
+        };
+        let open = vec![(None, Verdict::Return), (None, Verdict::Reject)];
+        assert_eq!(to_api(None), open);
+        assert_eq!(to_api(Some(&Table::default())), open);
+        let panel: IpNet = "192.0.2.7/32".parse().unwrap();
+        let table = Table { panel: vec![panel], ..Table::default() };
+        assert_eq!(to_api(Some(&table)), [(Some(panel), Verdict::Return), (None, Verdict::Reject)]);
+    }
+}
