@@ -15,6 +15,10 @@ pub enum Image {
     PanelDebug,
     /// The panel appliance as it is released.
     Panel,
+    /// The tunnel appliance with a debug shell.
+    TunnelDebug,
+    /// The tunnel appliance as it is released.
+    Tunnel,
     /// The root file system that diskless Linux devices share, with a debug shell.
     GuestDebian,
     /// That image's kernel, as a file of its own.
@@ -39,6 +43,10 @@ impl Image {
                 ("panel-debian-debug.img", "make image APPLIANCE=panel BASE=debian DEBUG=1")
             }
             Self::Panel => ("panel-debian.img", "make image APPLIANCE=panel BASE=debian"),
+            Self::TunnelDebug => {
+                ("tunnel-debian-debug.img", "make image APPLIANCE=tunnel BASE=debian DEBUG=1")
+            }
+            Self::Tunnel => ("tunnel-debian.img", "make image APPLIANCE=tunnel BASE=debian"),
             Self::GuestDebian => ("guest-debian.qcow2", "make guest-image"),
             Self::GuestKernel => ("guest-debian.vmlinuz", "make guest-image"),
             Self::GuestInitrd => ("guest-debian.initrd", "make guest-image"),

@@ -20,11 +20,14 @@ const SNAP_BYTES: u32 = 640;
 pub(crate) const AGENT_MAC: &str = "52:54:00:cd:00:01";
 const AGENT_MEMORY_MIB: u32 = 2048;
 /// The panel's card.
-const PANEL_MAC: &str = "52:54:00:cd:00:02";
+pub(crate) const PANEL_MAC: &str = "52:54:00:cd:00:02";
 /// What [`Lan::dhcp_server`] gives the panel.
 pub(crate) const PANEL_ADDRESS: &str = "10.77.0.2";
 /// A small Raspberry Pi's.
 const PANEL_MEMORY_MIB: u32 = 512;
+/// The tunnel's card.
+pub(crate) const TUNNEL_MAC: &str = "52:54:00:cd:00:03";
+const TUNNEL_MEMORY_MIB: u32 = 512;
 const DEVICE_MEMORY_MIB: u32 = 1024;
 const GIB: u64 = 1 << 30;
 
@@ -42,6 +45,14 @@ impl Lan {
         let workspace = Arc::new(Workspace::new(name)?);
         let switch = Switch::new();
         switch.record(&workspace.path().join("lan.pcap"), SNAP_BYTES)?;
+        Ok(Self { switch, next_device: AtomicU32::new(10), workspace })
+    }
+
+    /// Another LAN of the same test, recorded in `<name>.pcap`; nothing leads from the one to the other by itself.
+    pub fn beside(&self, name: &str) -> Result<Self> {
+        let workspace = Arc::clone(&self.workspace);
+        let switch = Switch::new();
+        switch.record(&workspace.path().join(format!("{name}.pcap")), SNAP_BYTES)?;
         Ok(Self { switch, next_device: AtomicU32::new(10), workspace })
     }
 
@@ -144,6 +155,18 @@ impl Lan {
         let nic = NicSpec { mac: PANEL_MAC.into(), model: NicModel::Virtio, boot: false };
         let panel = self.machine("panel").cpus(2).memory_mib(PANEL_MEMORY_MIB);
         panel.disk(system).nic(&self.switch, nic)
+    }
+
+    /// The tunnel appliance as it was flashed.
+    pub fn tunnel(&self, image: Image) -> Result<Builder> {
+        self.tunnel_on(flashed(image)?)
+    }
+
+    /// The tunnel appliance whose disk this is.
+    pub fn tunnel_on(&self, system: DiskSpec) -> Result<Builder> {
+        let nic = NicSpec { mac: TUNNEL_MAC.into(), model: NicModel::Virtio, boot: false };
+        let tunnel = self.machine("tunnel").memory_mib(TUNNEL_MEMORY_MIB);
+        tunnel.disk(system).nic(&self.switch, nic)
     }
 
     /// A machine that goes on from `state`, with all its cards on this LAN.

@@ -20,6 +20,7 @@ mod serial;
 mod site;
 pub mod switch;
 mod wait;
+mod wan;
 mod workspace;
 
 pub use accel::{Accel, TINY_GUEST_UP, accelerator};
@@ -38,4 +39,5 @@ pub use room::{Room, first_code, free_port};
 pub use serial::Serial;
 pub use site::{DEVICE_UP, Site, answers, converged, events, up};
 pub use wait::{secs, wait_until};
+pub use wan::{SITE_GATEWAY, TUNNEL_ADDRESS, Wan};
 pub use workspace::{Workspace, token, write_file};

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use qemu_tests::{
-    DiskSpec, HostService, Image, Lan, TINY_GUEST_UP as UP, find_image, secs, wait_until,
+    DiskSpec, HostService, Image, Lan, SITE_GATEWAY, TINY_GUEST_UP as UP, Wan, find_image, secs,
+    wait_until,
 };
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -40,6 +41,30 @@ async fn late_answers_and_restarted_shells_do_not_confuse_the_console() -> Resul
     assert!(format!("{:#}", killed.unwrap_err()).contains("did not end in time"));
     assert_eq!(guest.debug().check("echo again").await?, "again\n");
     lan.passed()
+}
+
+#[tokio::test]
+async fn the_router_leads_out_of_a_site_and_nobody_into_it() -> Result<()> {
+    let wan = Wan::new("wan").await?;
+    let address = |address: &str, gateway: &str| {
+        format!(
+            "ip addr flush dev eth0; ip addr add {address}/24 dev eth0; ip route add default via {gateway}"
+        )
+    };
+    let inside = wan.site.tiny("inside", 10)?.start().await?;
+    inside.debug().check(&format!("ip route add default via {SITE_GATEWAY}")).await?;
+    let office = wan.office.tiny("office", 11)?.start().await?;
+    office.debug().check(&address("10.78.0.11", "10.78.0.254")).await?;
+    let outside = wan.public.tiny("outside", 12)?.start().await?;
+    outside.debug().check(&address("203.0.113.12", "203.0.113.1")).await?;
+    // It knows no way back but to the router's own address.
+    inside.debug().check("ping -c 3 -W 5 203.0.113.12").await?;
+    office.debug().check("ping -c 3 -W 5 203.0.113.12").await?;
+    for (from, to) in [(&outside, "10.77.0.10"), (&office, "10.77.0.10"), (&inside, "10.78.0.11")] {
+        let ping = from.debug().exec(&format!("ping -c 1 -W 2 {to}")).await?;
+        assert_eq!(ping.status, 1, "{to}: {}", ping.stdout);
+    }
+    wan.site.passed()
 }
 
 #[tokio::test]
