@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::code::Address;
+use crate::code::{Address, PairingCode};
 
 /// The port of a tunnel's API. It is closed to whoever is not the panel.
 pub const API_PORT: u16 = 8444;
@@ -314,6 +314,37 @@ pub struct AgentStatus {
     pub received_bytes: u64,
     /// Why a stream to it could not be opened or broke, last.
     pub last_error: Option<String>,
+}
+
+/// How a tunnel stands, for the screen of its box: it tells root alone, on a Unix socket, because of the code.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whose it is.
+    pub pairing: Pairing,
+    /// The SSH server's host key as `ssh-keygen -l` shows it; absent until there is one.
+    pub host_key_fingerprint: Option<String>,
+    /// As in [`Status`].
+    pub faults: Vec<String>,
+}
+
+/// Whose a tunnel is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Pairing {
+    /// Nobody's.
+    Unpaired {
+        /// What a panel needs to make it its own.
+        code: PairingCode,
+        /// Until when it does, in milliseconds since 1970; absent for one from a seed file.
+        expires_ms: Option<u64>,
+    },
+    /// A panel's.
+    Paired {
+        /// The name that the panel knows it by.
+        name: String,
+        /// When the panel was there last since the service started, in milliseconds since 1970.
+        panel_seen_ms: Option<u64>,
+    },
 }
 
 #[cfg(test)]

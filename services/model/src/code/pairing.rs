@@ -6,7 +6,7 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Error, JoinSecret, Pin, alphabet};
 
@@ -58,6 +58,13 @@ impl PairingCode {
 impl fmt::Debug for PairingCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PairingCode").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// As its text: for the screen of the box that made it.
+impl Serialize for PairingCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text().expose_secret().serialize(serializer)
     }
 }
 
