@@ -1,0 +1,196 @@
+//! The service at work: puts its parts together, in the order that lets nobody in before it is known who may come, and tells
+//! systemd when it is ready.
+
+use std::{
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::{
+    api::{self, Api},
+    broker::{self, Broker},
+    faults::Faults,
+    folders::Folders,
+    joins::{self, Joins},
+    metrics::Metrics,
+    owner::{Beginning, Clock, MakeUsers, Owner},
+    pair::Desk,
+    ports::Ports,
+    seed, serve,
+    serve::Server,
+    standing::{self, Screen},
+    status::Board,
+};
+
+/// What the service is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where its files lie.
+    pub folders: Folders,
+    /// The seed file.
+    pub seed: PathBuf,
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// The group, by number, that brings boxes which join.
+    pub join_group: Option<u32>,
+    /// Whom it tells how it stands, by the number of the Unix user.
+    pub reader: u32,
+    /// Whose listeners lead to servers.
+    pub ports: Ports,
+    /// What streams may use up.
+    pub streams: broker::Limits,
+    /// What boxes that join may use up.
+    pub joins: joins::Limits,
+    /// What who connects may use up.
+    pub connections: serve::Limits,
+}
+
+impl Settings {
+    /// As on an appliance, in these folders.
+    pub fn new(folders: Folders, seed: PathBuf, api: SocketAddr) -> Self {
+        Self {
+            folders,
+            seed,
+            api,
+            join_group: None,
+            reader: 0,
+            ports: Ports::default(),
+            streams: broker::Limits::default(),
+            joins: joins::Limits::default(),
+            connections: serve::Limits::default(),
+        }
+    }
+}
+
+/// The service, with its sockets open.
+#[derive(Debug)]
+pub struct Service {
+    /// Where the API listens.
+    pub address: SocketAddr,
+    tasks: JoinSet<()>,
+}
+
+/// Milliseconds since 1970; 0 when the clock is set before that.
+pub fn wall_clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    })
+}
+
+impl Service {
+    /// Brings the kept table's users, then opens the sockets.
+    ///
+    /// # Errors
+    /// The state is damaged, or a socket can't be made.
+    pub async fn start(
+        settings: Settings,
+        clock: Clock,
+        make_users: MakeUsers,
+    ) -> anyhow::Result<Self> {
+        let folders = settings.folders.clone();
+        // Others find the socket and the keys in it, and list nothing.
+        std::fs::set_permissions(&folders.run, std::fs::Permissions::from_mode(0o711))
+            .with_context(|| format!("no access to {}", folders.run.display()))?;
+        let faults = Faults::default();
+        let beginning = Beginning {
+            folders: folders.clone(),
+            seed: seed::open(&settings.seed),
+            clock: Arc::clone(&clock),
+            make_users,
+            faults: faults.clone(),
+        };
+        let owner = tokio::task::spawn_blocking(move || Owner::open(beginning)).await?;
+        let owner = Arc::new(owner.context("the tunnel can't start with the state it has")?);
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let (table, ports, streams) = (owner.table(), settings.ports.clone(), settings.streams);
+        let broker = Broker::new(table, ports, streams, metrics.clone(), clock);
+        let board = Arc::new(Board::new(Arc::clone(&owner), broker.clone(), faults.clone()));
+        board.refresh();
+        let joins = Joins::new(settings.joins, metrics.clone());
+        let desk = Desk::new(Arc::clone(&owner), folders.host_key(), metrics.clone());
+        let screen = Screen {
+            owner: Arc::clone(&owner),
+            host_key: folders.host_key(),
+            faults,
+            reader: settings.reader,
+        };
+        let server = Server::new(settings.connections, owner.door(), metrics);
+        let (parts_joins, parts_board) = (Arc::clone(&joins), Arc::clone(&board));
+        let router = api::router(Arc::new(Api { owner, desk, broker, joins, board, registry }));
+
+        let listener = TcpListener::bind(settings.api)
+            .await
+            .with_context(|| format!("can't listen at {}", settings.api))?;
+        let address = listener.local_addr()?;
+        let join_socket = joins::bind(&folders.run, settings.join_group)
+            .context("can't listen for boxes that join")?;
+        let screen_socket = standing::bind(&folders.run)?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server.serve(listener, router));
+        tasks.spawn(parts_joins.serve(join_socket));
+        tasks.spawn(screen.serve(screen_socket));
+        tasks.spawn(parts_board.keep());
+        Ok(Self { address, tasks })
+    }
+
+    /// Runs until a part ends, which none does by itself.
+    pub async fn ended(&mut self) {
+        let _ended = self.tasks.join_next().await;
+    }
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// The service can't start, or a part of it ended.
+pub async fn run(settings: Settings, make_users: MakeUsers) -> anyhow::Result<()> {
+    let mut service = Service::start(settings, wall_clock(), make_users).await?;
+    tracing::info!(api = %service.address, "ready");
+    notify(&[sd_notify::NotifyState::Ready]);
+    tokio::select! {
+        () = stopped() => tracing::info!("stopping"),
+        () = keep_alive() => {}
+        () = service.ended() => anyhow::bail!("a part of the tunnel ended by itself; see the log"),
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    Ok(())
+}
+
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Tells systemd's watchdog that the executor gets on.
+async fn keep_alive() {
+    let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let mut tick = tokio::time::interval(period / 3);
+    loop {
+        tick.tick().await;
+        notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
