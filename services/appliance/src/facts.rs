@@ -101,6 +101,19 @@ impl fmt::Display for Standing {
     }
 }
 
+/// How a tunnel stands with its panel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// The name that its panel knows it by; absent while it is nobody's.
+    pub name: Option<String>,
+    /// What to type in the panel, while it is nobody's.
+    pub code: Option<String>,
+    /// The fingerprint of its SSH server's host key; absent until there is one.
+    pub host_key: Option<String>,
+    /// What is not as it should be.
+    pub faults: Vec<String>,
+}
+
 /// Where the first-boot page is, and what guards it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Door {
@@ -134,6 +147,8 @@ pub struct Facts {
     pub links: Option<Vec<Link>>,
     /// How far it has come with its panel; absent where there is nothing to join.
     pub standing: Option<Standing>,
+    /// How a tunnel stands; absent on other boxes, and while its service does not answer.
+    pub relay: Option<Relay>,
     /// The first-boot page, while it is open.
     pub door: Option<Door>,
     /// What is not well.
@@ -141,6 +156,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether a person may look for a code.
+    pub fn shows_code(&self) -> bool {
+        self.door.is_some() || self.relay.as_ref().is_some_and(|relay| relay.code.is_some())
+    }
+
     /// Where a person's browser reaches the box: by a card with a cable, if any has one.
     pub fn address(&self) -> Option<Ipv4Addr> {
         let links = self.links.iter().flatten();

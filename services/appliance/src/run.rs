@@ -3,7 +3,7 @@
 
 use std::{
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,7 @@ use crate::{
         kept::Store,
         seed,
     },
-    page, screen,
+    page, relay, screen,
     terminals::Terminals,
 };
 
@@ -148,7 +148,7 @@ impl Looker {
     async fn run(mut self, mut terminals: Terminals) {
         loop {
             let facts = self.look().await;
-            let (lines, open) = (screen::render(&facts), facts.door.is_some());
+            let (lines, open) = (screen::render(&facts), facts.shows_code());
             self.facts.send_replace(facts);
             let shown = tokio::task::spawn_blocking(move || {
                 terminals.look(lines, open, Instant::now());
@@ -163,7 +163,7 @@ impl Looker {
     }
 
     async fn look(&mut self) -> Facts {
-        let mut health = Health::default();
+        let (mut health, kind) = (Health::default(), self.facts.borrow().kind);
         let links = match Netlink::default().observe().await {
             Ok(links) => Some(links),
             Err(error) => {
@@ -176,6 +176,16 @@ impl Looker {
             Err(error) => health.unknown.push(chain(&error)),
         }
         health.unknown.extend(self.trouble.borrow().clone());
+        let relay = match kind {
+            Kind::Tunnel => match relay::ask(Path::new(relay::SOCKET)).await {
+                Ok(relay) => Some(relay),
+                Err(error) => {
+                    health.unknown.push(format!("{error:#}"));
+                    None
+                }
+            },
+            Kind::Agent | Kind::Panel => None,
+        };
         let before = self.facts.borrow().clone();
         if before.health != health {
             tracing::info!(failed = ?health.failed, unknown = ?health.unknown, "health");
@@ -184,6 +194,7 @@ impl Looker {
             name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             links,
             standing: self.standing.as_mut().map(|standing| standing.borrow_and_update().clone()),
+            relay,
             door: self.door.borrow_and_update().clone(),
             health,
             ..before
@@ -214,6 +225,7 @@ fn blank(kind: Kind) -> Facts {
         name: String::new(),
         links: None,
         standing: None,
+        relay: None,
         door: None,
         health: Health::default(),
     }

@@ -26,7 +26,23 @@ pub fn render(facts: &Facts) -> Vec<String> {
     if let Some(standing) = &facts.standing {
         page.item("State", &standing.to_string());
     }
+    if let Some(relay) = &facts.relay {
+        page.item(
+            "State",
+            &match &relay.name {
+                Some(name) => format!("paired with a panel as {name}"),
+                None => "waiting to be paired with a panel".to_owned(),
+            },
+        );
+        page.item("Host key", relay.host_key.as_deref().unwrap_or("none yet"));
+        for fault in &relay.faults {
+            page.item("Fault", fault);
+        }
+    }
     page.item("Health", &health(&facts.health));
+    if let Some(code) = facts.relay.as_ref().and_then(|relay| relay.code.as_ref()) {
+        page.offer(facts, code);
+    }
     if let (Some(standing), Some(door)) = (&facts.standing, &facts.door)
         && standing.wants_code()
     {
@@ -90,6 +106,17 @@ impl Page {
         }
         self.line("The page asks for the code of this box too:");
         self.line(&format!("    {}", door.code));
+    }
+
+    fn offer(&mut self, facts: &Facts, code: &str) {
+        let Some(address) = facts.address() else { return };
+        self.blank();
+        self.line(
+            "To pair it, choose \"New tunnel\" in the panel. The panel asks for its address,",
+        );
+        self.line(&format!("    {address}"));
+        self.line("or the name that it is reached by, and for this code:");
+        self.line(&format!("    {code}"));
     }
 
     fn blank(&mut self) {
@@ -165,7 +192,7 @@ fn halves(fingerprint: &str) -> [&str; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Kind;
+    use crate::facts::{Kind, Relay};
 
     fn link(name: &str, addresses: &[&str], carrier: bool) -> Link {
         Link {
@@ -190,6 +217,7 @@ mod tests {
                 link("enp2s0", &["10.77.0.1/24"], false),
             ]),
             standing: Some(standing),
+            relay: None,
             door: Some(Door {
                 port: 8006,
                 fingerprint: ["AB"; 32].join(":"),
@@ -206,6 +234,32 @@ mod tests {
     #[test]
     fn a_box_that_nobody_joined_says_how() {
         assert_eq!(text(&facts(Standing::Alone)), include_str!("../testdata/alone.txt"));
+    }
+
+    fn tunnel(name: Option<&str>, code: Option<&str>) -> Facts {
+        let relay = Relay {
+            name: name.map(str::to_owned),
+            code: code.map(str::to_owned),
+            host_key: Some("SHA256:6UuTz1xPDNXmpIBpEHxkFVUzC9fSBXtSBAxHkM1rAeE".to_owned()),
+            faults: Vec::new(),
+        };
+        let door = None;
+        Facts {
+            kind: Kind::Tunnel,
+            standing: None,
+            relay: Some(relay),
+            door,
+            ..facts(Standing::Alone)
+        }
+    }
+
+    #[test]
+    fn a_tunnel_that_is_nobodys_shows_its_code_and_a_paired_one_whose_it_is() {
+        let code = "C00G4-0R40H-1C0J4-2GA1D-M7R3T-12345-67890-ABCDE-FGHJ0";
+        let alone = text(&tunnel(None, Some(code)));
+        assert_eq!(alone, include_str!("../testdata/unpaired.txt"));
+        let paired = text(&tunnel(Some("relay"), None));
+        assert_eq!(paired, include_str!("../testdata/paired.txt"));
     }
 
     #[test]
