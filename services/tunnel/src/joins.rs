@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     io,
     net::IpAddr,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
-use crate::{folders::Folders, metrics::Metrics, pair::network, session::Session};
+use crate::{folders::Folders, metrics::Metrics, pair::network, peer::is_of, session::Session};
 
 /// What boxes may use up.
 #[derive(Debug, Clone, Copy)]
@@ -129,20 +129,18 @@ impl Error {
     }
 }
 
-/// Makes the socket. Its folder lets in the service itself and the group `group`, and nobody else.
+/// Makes the socket. Everybody may connect; whoever is not `relay` is closed at once.
 ///
 /// # Errors
 /// It can't be made there.
-pub fn bind(run: &Path, group: Option<u32>) -> anyhow::Result<UnixListener> {
+pub fn bind(run: &Path) -> anyhow::Result<UnixListener> {
     let path = Folders::join_socket(run);
     let folder = path.parent().unwrap_or(run);
     std::fs::create_dir_all(folder)?;
-    chown(folder, None, group)?;
-    let mode = if group.is_some() { 0o710 } else { 0o700 };
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711))?;
     files::remove_if_exists(&path)?;
     let socket = UnixListener::bind(&path)?;
-    // Connecting takes the right to write (unix(7)); who gets as far as this was let into the folder.
+    // Connecting takes the right to write (unix(7)).
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
     Ok(socket)
 }
@@ -161,11 +159,17 @@ impl Joins {
         })
     }
 
-    /// Takes in boxes for ever.
-    pub async fn serve(self: Arc<Self>, socket: UnixListener) {
+    /// Takes in for ever the boxes that a Unix user of this number brings.
+    pub async fn serve(self: Arc<Self>, socket: UnixListener, relay: u32) {
         loop {
             match socket.accept().await {
-                Ok((stream, _)) => self.take_in(stream),
+                Ok((stream, _)) => match is_of(&stream, relay) {
+                    Ok(()) => self.take_in(stream),
+                    Err(error) => {
+                        self.metrics.join("not-relay");
+                        tracing::warn!(%error, "who is not the relay was refused");
+                    }
+                },
                 Err(error) => {
                     tracing::warn!(%error, "can't take in a box");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -5,9 +5,9 @@
 //! [`folders`], [`seed`] begins with, and [`table`] looks up in; [`serve`] takes connections in by what [`tls`] offers, each a
 //! [`session`]; [`api`] answers the panel on them, or with [`pair`] who wants to be it, and says [`problem`]s; [`broker`] carries
 //! [`counted`] bytes to the [`ports`] of servers, [`joins`] those of boxes that join; [`status`], [`faults`] and [`metrics`] say
-//! how it goes; [`standing`] shows the box's screen what it needs, the [`host_key`] too, and [`ctl`] is its command line. The side of
-//! OpenSSH: [`ssh`] makes sshd ready, [`users`] are those of servers, whom [`keys`] lets in, [`sweep`] puts out and [`isolation`] shuts
-//! in; [`relay`] brings boxes that join, and both say a [`refusal`].
+//! how it goes; [`standing`] shows the box's screen what it needs, the [`host_key`] too, and [`ctl`] is its command line; [`peer`]
+//! says who asks on a Unix socket. The side of OpenSSH: [`ssh`] makes sshd ready, [`users`] are those of servers, whom [`keys`] lets
+//! in, [`sweep`] puts out and [`isolation`] shuts in; [`relay`] brings boxes that join, and both say a [`refusal`].
 
 pub mod api;
 pub mod broker;
@@ -22,6 +22,7 @@ pub mod keys;
 pub mod metrics;
 pub mod owner;
 pub mod pair;
+pub mod peer;
 pub mod ports;
 pub mod problem;
 pub mod refusal;

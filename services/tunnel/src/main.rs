@@ -65,9 +65,6 @@ struct Serve {
     /// Where the API listens.
     #[arg(long, default_value = "[::]:8444")]
     api: SocketAddr,
-    /// The number of the group that brings boxes which join.
-    #[arg(long)]
-    join_group: Option<u32>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -99,8 +96,7 @@ fn serve(folders: Folders, given: Serve) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let mut settings = Settings::new(folders, given.seed, given.api);
-    settings.join_group = given.join_group;
+    let settings = Settings::new(folders, given.seed, given.api);
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(run::run(settings, Box::new(|_before, _now| Ok(()))));
     runtime.shutdown_background();

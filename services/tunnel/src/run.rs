@@ -27,6 +27,7 @@ use crate::{
     serve::Server,
     standing::{self, Screen},
     status::Board,
+    users::JOIN_UID,
 };
 
 /// What the service is told.
@@ -38,8 +39,8 @@ pub struct Settings {
     pub seed: PathBuf,
     /// Where the API listens.
     pub api: SocketAddr,
-    /// The group, by number, that brings boxes which join.
-    pub join_group: Option<u32>,
+    /// The user that brings boxes which join, by number.
+    pub relay: u32,
     /// Whom it tells how it stands, by the number of the Unix user.
     pub reader: u32,
     /// Whose listeners lead to servers.
@@ -59,7 +60,7 @@ impl Settings {
             folders,
             seed,
             api,
-            join_group: None,
+            relay: JOIN_UID,
             reader: 0,
             ports: Ports::default(),
             streams: broker::Limits::default(),
@@ -131,12 +132,11 @@ impl Service {
             .await
             .with_context(|| format!("can't listen at {}", settings.api))?;
         let address = listener.local_addr()?;
-        let join_socket = joins::bind(&folders.run, settings.join_group)
-            .context("can't listen for boxes that join")?;
+        let join_socket = joins::bind(&folders.run).context("can't listen for boxes that join")?;
         let screen_socket = standing::bind(&folders.run)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(server.serve(listener, router));
-        tasks.spawn(parts_joins.serve(join_socket));
+        tasks.spawn(parts_joins.serve(join_socket, settings.relay));
         tasks.spawn(screen.serve(screen_socket));
         tasks.spawn(parts_board.keep());
         Ok(Self { address, tasks })

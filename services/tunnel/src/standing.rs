@@ -2,7 +2,10 @@
 //! everybody else is closed at once.
 
 use std::{
-    io, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf, sync::Arc, time::Duration,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -24,6 +27,7 @@ use crate::{
     faults::Faults,
     host_key,
     owner::{Error, Owner, Shown, on_thread},
+    peer::is_of,
 };
 
 /// Where it is asked.
@@ -69,7 +73,7 @@ impl Screen {
         let router = Router::new().route(PATH, get(standing)).with_state(self);
         loop {
             match socket.accept().await {
-                Ok((stream, _)) => match may_read(&stream, reader) {
+                Ok((stream, _)) => match is_of(&stream, reader) {
                     Ok(()) => drop(tokio::spawn(answer(stream, router.clone()))),
                     Err(error) => tracing::warn!(%error, "a reader of the screen was refused"),
                 },
@@ -100,11 +104,6 @@ impl Screen {
         };
         Ok(Standing { pairing, host_key_fingerprint, faults })
     }
-}
-
-fn may_read(stream: &UnixStream, reader: u32) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
-    if uid == reader { Ok(()) } else { Err(io::Error::other(format!("it is user {uid}"))) }
 }
 
 async fn answer(stream: UnixStream, router: Router) {
