@@ -34,7 +34,7 @@ e2e: test-images ## behaviours of the booted images, in QEMU
 	images/prepare e2e
 	images/run-tests --package qemu-tests --tests
 
-image: ## APPLIANCE=agent|panel BASE=debian [DEBUG=1]: a flashable disk image
+image: ## APPLIANCE=agent|panel|tunnel BASE=debian [DEBUG=1]: a flashable disk image
 	images/prepare image
 	images/build $(APPLIANCE) $(BASE) $(DEBUG)
 
@@ -52,6 +52,8 @@ test-images: guest-image tiny-guest
 	images/build agent debian 1
 	images/build panel debian 0
 	images/build panel debian 1
+	images/build tunnel debian 0
+	images/build tunnel debian 1
 
 demo: test-images ## a panel, an agent and a device, step by step, and the console (ONCE=1: exit when the device is up)
 	images/prepare e2e
