@@ -1,6 +1,9 @@
-//! Unix users as drop-in records (nss-systemd(8), systemd.io/USER_RECORD): one JSON file a user and a link to it that is named by
+//! Unix users as drop-in records (nss-systemd(8), systemd.io/USER_RECORD): a JSON file for each, and a link to it that is named by
 //! the user's number. It touches the records that it is asked for, and no others. sshd(8) asks for no group by its number, and so
 //! there are no records of groups.
+//!
+//! Without a hashed password nss-systemd makes one that begins with `!`, and sshd(8) without PAM takes that for a locked account.
+//! What is said of passwords lies in a file beside the record, which is the same one for all: no password hashes to `*`.
 
 use std::{
     fs, io,
@@ -27,6 +30,9 @@ pub struct User {
     pub shell: &'static str,
 }
 
+const NO_PASSWORD: &str = "no-password";
+const NO_PASSWORD_TEXT: &str = "{\"privileged\":{\"hashedPassword\":[\"*\"]}}\n";
+
 /// USER_RECORD, the fields that we say.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,15 +44,6 @@ struct Record<'a> {
     gid: u32,
     home_directory: &'a str,
     shell: &'a str,
-    privileged: Privileged,
-}
-
-/// Without a hashed password nss-systemd makes one that begins with `!`, and sshd(8) without PAM takes that for a locked account.
-/// No password hashes to `*`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Privileged {
-    hashed_password: [&'static str; 1],
 }
 
 /// The text of a record.
@@ -59,7 +56,6 @@ pub fn render(user: &User) -> String {
         gid: user.gid,
         home_directory: "/",
         shell: user.shell,
-        privileged: Privileged { hashed_password: ["*"] },
     };
     serde_json::to_string(&record).expect("a struct of texts and numbers is always JSON") + "\n"
 }
@@ -67,27 +63,43 @@ pub fn render(user: &User) -> String {
 /// Brings a user's record into the folder of records, which has to exist.
 ///
 /// # Errors
-/// The record or its link can't be written.
+/// The record or a link can't be written.
 pub fn ensure(folder: &Path, user: &User) -> Result<Change, Error> {
-    let record = record_of(folder, &user.name);
-    let written = files::write_atomic(&record, render(user).as_bytes(), 0o644)?;
-    let (link, target) = (link_of(folder, user.uid), format!("{}.user", user.name));
-    if fs::read_link(&link).is_ok_and(|there| there == Path::new(&target)) {
-        return Ok(written);
+    let changes = [
+        files::write_atomic(&folder.join(NO_PASSWORD), NO_PASSWORD_TEXT.as_bytes(), 0o644)?,
+        ensure_link(&privileged_of(folder, &user.name), NO_PASSWORD)?,
+        files::write_atomic(&record_of(folder, &user.name), render(user).as_bytes(), 0o644)?,
+        ensure_link(&link_of(folder, user.uid), &format!("{}.user", user.name))?,
+    ];
+    Ok(any(&changes))
+}
+
+fn ensure_link(link: &Path, target: &str) -> Result<Change, Error> {
+    if fs::read_link(link).is_ok_and(|there| there == Path::new(target)) {
+        return Ok(Change::Unchanged);
     }
-    files::remove_if_exists(&link)?;
-    symlink(target, &link).map_err(|source| Error { action: Action::Write, path: link, source })?;
+    files::remove_if_exists(link)?;
+    let error = |source| Error { action: Action::Write, path: link.to_owned(), source };
+    symlink(target, link).map_err(error)?;
     Ok(Change::Changed)
 }
 
 /// Takes a user's record away.
 ///
 /// # Errors
-/// The record or its link is there and can't be removed.
+/// The record or a link is there and can't be removed.
 pub fn remove(folder: &Path, name: &str, uid: u32) -> Result<Change, Error> {
-    let record = files::remove_if_exists(&record_of(folder, name))?;
-    let link = files::remove_if_exists(&link_of(folder, uid))?;
-    Ok(if record == Change::Changed { record } else { link })
+    let changes = [
+        files::remove_if_exists(&record_of(folder, name))?,
+        files::remove_if_exists(&link_of(folder, uid))?,
+        files::remove_if_exists(&privileged_of(folder, name))?,
+    ];
+    Ok(any(&changes))
+}
+
+fn any(changes: &[Change]) -> Change {
+    let changed = changes.contains(&Change::Changed);
+    if changed { Change::Changed } else { Change::Unchanged }
 }
 
 /// The names of the users that have a record in the folder; none where it is not there.
@@ -115,6 +127,10 @@ fn record_of(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.user"))
 }
 
+fn privileged_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.user-privileged"))
+}
+
 fn link_of(folder: &Path, uid: u32) -> PathBuf {
     folder.join(format!("{uid}.user"))
 }
@@ -138,8 +154,7 @@ mod tests {
         assert_eq!(
             render(&duck()),
             "{\"userName\":\"a10007\",\"realName\":\"server 3\",\"disposition\":\"system\",\"uid\":210007,\
-             \"gid\":210007,\"homeDirectory\":\"/\",\"shell\":\"/usr/sbin/nologin\",\
-             \"privileged\":{\"hashedPassword\":[\"*\"]}}\n"
+             \"gid\":210007,\"homeDirectory\":\"/\",\"shell\":\"/usr/sbin/nologin\"}\n"
         );
     }
 
@@ -150,11 +165,13 @@ mod tests {
         assert_eq!(ensure(folder.path(), &duck()).unwrap(), Change::Changed);
         assert_eq!(ensure(folder.path(), &duck()).unwrap(), Change::Unchanged);
         assert_eq!(there("210007.user"), Some(render(&duck())));
+        assert_eq!(there("a10007.user-privileged").as_deref(), Some(NO_PASSWORD_TEXT));
         assert_eq!(list(folder.path()).unwrap(), ["a10007"]);
         fs::remove_file(folder.path().join("210007.user")).unwrap();
         assert_eq!(ensure(folder.path(), &duck()).unwrap(), Change::Changed);
         assert_eq!(remove(folder.path(), "a10007", 210_007).unwrap(), Change::Changed);
         assert_eq!(remove(folder.path(), "a10007", 210_007).unwrap(), Change::Unchanged);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+        assert!(matches!(&left[..], [Ok(left)] if left.file_name() == NO_PASSWORD), "{left:?}");
     }
 }
