@@ -22,8 +22,9 @@ check: ## formatting, clippy, shellcheck, shfmt, dependency table
 	shfmt -d $(SHELL_SCRIPTS)
 	cargo test --locked --package qemu-tests --test dependencies
 
-unit: ## tests that need no virtual machine
-	images/prepare unit
+unit: ## tests that need no virtual machine; the tunnel's need root, or sudo without a password
+	images/prepare unit image
+	images/base tunnel debian >/dev/null
 	images/run-tests --workspace --exclude qemu-tests
 	images/run-tests --package qemu-tests --lib --test dependencies
 	$(MAKE) -C initrd-module test

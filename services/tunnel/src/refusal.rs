@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     os::unix::net::UnixDatagram,
     path::Path,
+    time::Duration,
 };
 
 /// The log's socket (syslog(3)).
@@ -22,7 +23,7 @@ pub fn tell(text: &str) {
 fn log(socket: &Path, text: &str) -> io::Result<()> {
     let line = format!("<{PRIORITY}>clusterducks-tunnel[{}]: {text}", std::process::id());
     let log = UnixDatagram::unbound()?;
-    log.set_nonblocking(true)?;
+    log.set_write_timeout(Some(Duration::from_millis(100)))?;
     log.send_to(line.as_bytes(), socket)?;
     Ok(())
 }

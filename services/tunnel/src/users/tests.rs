@@ -23,8 +23,10 @@ impl Tunnel {
 
     fn names(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path().join(folder)).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // What is beside each record, for its password.
+        let beside = |name: &String| name.ends_with("-privileged") || name == "no-password";
+        let mut names: Vec<_> = names.filter(|name| !beside(name)).collect();
         names.sort();
         names
     }
