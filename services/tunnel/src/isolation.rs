@@ -53,14 +53,7 @@ fn rule(protocol: Protocol, verdict: Verdict) -> Rule {
 pub async fn keep(mut wanted: watch::Receiver<Chains>, faults: watch::Sender<Vec<String>>) {
     loop {
         let chains = wanted.borrow_and_update().clone();
-        let mut found = Vec::new();
-        for family in Family::BOTH {
-            match iptables::apply(&chains, family).await {
-                Ok(false) => {}
-                Ok(true) => tracing::info!(%family, "the tunnel's rules were put in place"),
-                Err(error) => found.push(words(&error)),
-            }
-        }
+        let found = ensure(&chains).await;
         faults.send_if_modified(|faults| {
             if *faults == found {
                 return false;
@@ -76,6 +69,19 @@ pub async fn keep(mut wanted: watch::Receiver<Chains>, faults: watch::Sender<Vec
             changed = wanted.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Puts the chains in place where they are not, and tells in words what can't be.
+pub async fn ensure(chains: &Chains) -> Vec<String> {
+    let mut found = Vec::new();
+    for family in Family::BOTH {
+        match iptables::apply(chains, family).await {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(%family, "the tunnel's rules were put in place"),
+            Err(error) => found.push(words(&error)),
+        }
+    }
+    found
 }
 
 /// An error with its causes.

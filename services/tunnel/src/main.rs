@@ -65,6 +65,9 @@ struct Serve {
     /// Where the API listens.
     #[arg(long, default_value = "[::]:8444")]
     api: SocketAddr,
+    /// The port of the SSH server, which stays open to everybody.
+    #[arg(long, default_value_t = SSH_PORT)]
+    ssh_port: u16,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -98,7 +101,7 @@ fn serve(folders: Folders, given: Serve) -> anyhow::Result<()> {
         .init();
     let settings = Settings::new(folders, given.seed, given.api);
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(run::run(settings, Box::new(|_before, _now| Ok(()))));
+    let ended = runtime.block_on(run::run(settings, given.ssh_port));
     runtime.shutdown_background();
     ended
 }

@@ -27,8 +27,9 @@ const CODE_LIFE_MS: u64 = 24 * 3600 * 1000;
 
 /// Tells milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-/// Makes the Unix users and keys of a table, those of another being there. It may be asked again for what it did.
-pub type MakeUsers = Box<dyn Fn(&Table, &Table) -> Result<(), BoxError> + Send + Sync>;
+/// Makes the Unix users and keys of a table in the place of those of another, if it is known whose are there. It may be asked again
+/// for what it did.
+pub type MakeUsers = Box<dyn Fn(Option<&Table>, &Table) -> Result<(), BoxError> + Send + Sync>;
 /// What went wrong elsewhere.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -115,8 +116,8 @@ pub struct Owner {
 
 struct State {
     pairing: Pairing,
-    /// Whose users are there: those of the table in force, unless making them failed.
-    users: Arc<InForce>,
+    /// Whose users are there, if that is known: those of the table in force, unless making them failed.
+    users: Option<Arc<InForce>>,
 }
 
 impl std::fmt::Debug for Owner {
@@ -152,7 +153,7 @@ impl Owner {
             clock,
             make_users,
             faults,
-            state: Mutex::new(State { pairing, users: Arc::default() }),
+            state: Mutex::new(State { pairing, users: None }),
             door: watch::Sender::new(Arc::new(door)),
             table: watch::Sender::new(table),
             generation: AtomicU64::new(0),
@@ -301,10 +302,11 @@ impl Owner {
 
     fn bring_users(&self, state: &mut State) -> Result<(), Error> {
         let force = Arc::clone(&self.table.borrow());
-        match (self.make_users)(state.users.table(), force.table()) {
+        let before = state.users.as_ref().map(|users| users.table());
+        match (self.make_users)(before, force.table()) {
             Ok(()) => {
                 self.generation.store(force.table().generation, Ordering::Relaxed);
-                state.users = force;
+                state.users = Some(force);
                 self.faults.set("users", Vec::new());
                 Ok(())
             }

@@ -10,14 +10,19 @@ use std::{
 };
 
 use anyhow::Context as _;
+use host::{
+    cmd::{self, Program},
+    iptables::Chains,
+};
 use prometheus_client::registry::Registry;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     api::{self, Api},
     broker::{self, Broker},
     faults::Faults,
     folders::Folders,
+    isolation,
     joins::{self, Joins},
     metrics::Metrics,
     owner::{Beginning, Clock, MakeUsers, Owner},
@@ -27,7 +32,7 @@ use crate::{
     serve::Server,
     standing::{self, Screen},
     status::Board,
-    users::JOIN_UID,
+    users::{self, JOIN_UID},
 };
 
 /// What the service is told.
@@ -75,8 +80,18 @@ impl Settings {
 pub struct Service {
     /// Where the API listens.
     pub address: SocketAddr,
+    owner: Arc<Owner>,
+    faults: Faults,
     tasks: JoinSet<()>,
 }
+
+/// What the service starts.
+const PROGRAMS: &[Program] = &[
+    Program::IptablesRestore,
+    Program::IptablesSave,
+    Program::Ip6tablesRestore,
+    Program::Ip6tablesSave,
+];
 
 /// Milliseconds since 1970; 0 when the clock is set before that.
 pub fn wall_clock() -> Clock {
@@ -121,11 +136,12 @@ impl Service {
         let screen = Screen {
             owner: Arc::clone(&owner),
             host_key: folders.host_key(),
-            faults,
+            faults: faults.clone(),
             reader: settings.reader,
         };
         let server = Server::new(settings.connections, owner.door(), metrics);
         let (parts_joins, parts_board) = (Arc::clone(&joins), Arc::clone(&board));
+        let whose = Arc::clone(&owner);
         let router = api::router(Arc::new(Api { owner, desk, broker, joins, board, registry }));
 
         let listener = TcpListener::bind(settings.api)
@@ -139,7 +155,7 @@ impl Service {
         tasks.spawn(parts_joins.serve(join_socket, settings.relay));
         tasks.spawn(screen.serve(screen_socket));
         tasks.spawn(parts_board.keep());
-        Ok(Self { address, tasks })
+        Ok(Self { address, owner: whose, faults, tasks })
     }
 
     /// Runs until a part ends, which none does by itself.
@@ -151,18 +167,37 @@ impl Service {
 /// Runs until it is told to stop.
 ///
 /// # Errors
-/// The service can't start, or a part of it ended.
-pub async fn run(settings: Settings, make_users: MakeUsers) -> anyhow::Result<()> {
+/// A program is missing, the service can't start, or a part of it ended.
+pub async fn run(settings: Settings, ssh_port: u16) -> anyhow::Result<()> {
+    let missing = cmd::missing(PROGRAMS);
+    let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    anyhow::ensure!(missing.is_empty(), "these programs are not installed: {}", names.join(", "));
+    let make_users = users_in(settings.folders.clone());
     let mut service = Service::start(settings, wall_clock(), make_users).await?;
+    let isolation = Isolation::new(&service, ssh_port);
+    // Whoever waits for the service to be ready, as sshd does, finds it shut in.
+    isolation.begin().await;
     tracing::info!(api = %service.address, "ready");
     notify(&[sd_notify::NotifyState::Ready]);
     tokio::select! {
         () = stopped() => tracing::info!("stopping"),
         () = keep_alive() => {}
+        () = isolation.keep() => anyhow::bail!("nobody keeps the tunnel's rules any more"),
         () = service.ended() => anyhow::bail!("a part of the tunnel ended by itself; see the log"),
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     Ok(())
+}
+
+/// The users of a table, and the end of the sessions of those who left it.
+fn users_in(folders: Folders) -> MakeUsers {
+    Box::new(move |before, now| {
+        let applied = users::apply(&folders, before, now)?;
+        let users::Applied { added, removed, ended, sweep } = applied;
+        tracing::info!(added, removed, ended, "servers may come in");
+        tokio::spawn(sweep.follow());
+        Ok(())
+    })
 }
 
 async fn stopped() {
@@ -192,5 +227,63 @@ async fn keep_alive() {
     loop {
         tick.tick().await;
         notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
+
+/// The rules of who may connect to what, as they follow from whose the tunnel is and from its table.
+#[derive(Debug)]
+struct Isolation {
+    owner: Arc<Owner>,
+    faults: Faults,
+    api_port: u16,
+    ssh_port: u16,
+}
+
+impl Isolation {
+    fn new(service: &Service, ssh_port: u16) -> Self {
+        Self {
+            owner: Arc::clone(&service.owner),
+            faults: service.faults.clone(),
+            api_port: service.address.port(),
+            ssh_port,
+        }
+    }
+
+    fn chains(&self) -> Chains {
+        let broker = rustix::process::geteuid().as_raw();
+        let paired = self.owner.door().borrow().is_paired();
+        let force = self.owner.table().borrow().clone();
+        let table = paired.then(|| force.table());
+        isolation::chains(broker, self.api_port, self.ssh_port, table)
+    }
+
+    async fn begin(&self) {
+        self.tell(isolation::ensure(&self.chains()).await);
+    }
+
+    /// Keeps them for ever.
+    async fn keep(self) {
+        let (mut table, mut door) = (self.owner.table(), self.owner.door());
+        let (wanted, chains) = watch::channel(self.chains());
+        let (tell, mut told) = watch::channel(Vec::new());
+        let mut keeping = std::pin::pin!(isolation::keep(chains, tell));
+        loop {
+            tokio::select! {
+                () = &mut keeping => return,
+                _changed = table.changed() => {}
+                _changed = door.changed() => {}
+                _changed = told.changed() => self.tell(told.borrow_and_update().clone()),
+            }
+            let now = self.chains();
+            wanted.send_if_modified(|chains| {
+                let changed = *chains != now;
+                *chains = now;
+                changed
+            });
+        }
+    }
+
+    fn tell(&self, seen: Vec<String>) {
+        self.faults.set("isolation", seen);
     }
 }
