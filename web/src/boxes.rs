@@ -59,7 +59,7 @@ fn failed(error: &JoinError, from: &std::net::IpAddr) -> Response {
     let problem = error.problem();
     let wait = match error {
         JoinError::Throttled(wait) => Some(*wait),
-        JoinError::Ca(_) | JoinError::Operation(_) => {
+        JoinError::Ports | JoinError::Ca(_) | JoinError::Operation(_) => {
             let error = panel::fleet::chain(error);
             tracing::error!(error, %from, "a box can't be let in");
             None

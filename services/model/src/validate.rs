@@ -37,7 +37,7 @@ impl Display for Fault {
 /// Sizes are multiples of this: one mebibyte.
 const MIB: u64 = 1 << 20;
 /// Tunnels that a server keeps up at the same time.
-const MOST_UPLINKS: usize = 4;
+pub const MOST_UPLINKS: usize = 4;
 
 /// All faults of a document; none means that it can be put in force.
 pub fn validate(desired: &Desired) -> Vec<Fault> {

@@ -61,7 +61,7 @@ impl Site {
 
 /// The document of one server of a site. A server is given what it can hold: volumes of its pools, groups of these volumes, its
 /// own vDisks, and the devices of its subnets that need nothing else. The generation number is left at 0, and
-/// there is no revocation list.
+/// there are no ways through tunnels and no revocation list.
 pub fn render(site: &Site, server: &Server, destroy: Vec<Mark>) -> Desired {
     let pools: BTreeSet<_> = server.pools.iter().map(|pool| &pool.name).collect();
     let stores = server.role.stores();
@@ -182,7 +182,9 @@ pub(crate) fn rendered(tx: Tx<'_>, server: &Stored<Server>) -> Result<Desired, E
         Place::Network(network) => Site::read(tx, network)?,
         Place::Panel | Place::Organization(_) => Site::default(),
     };
-    Ok(render(&site, &server.value, tx.destroys(server.id)?))
+    let mut desired = render(&site, &server.value, tx.destroys(server.id)?);
+    desired.uplinks = tx.uplinks(server.id)?;
+    Ok(desired)
 }
 
 /// What a server still has to do for its document, as far as that can be seen from what it showed: what it does not show of

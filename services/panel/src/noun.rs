@@ -5,15 +5,16 @@ mod text;
 
 use std::{borrow::Cow, fmt, marker::PhantomData, net::Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 pub use model::desired::{Device, Group, Menu, Volume};
 use model::{
+    code::Address,
     desired::{Dhcp, Interface, Management, Pool},
-    name::{NetworkName, PoolName, ServerName, Sha256, VdiskName},
+    name::{NetworkName, PoolName, ServerName, VdiskName},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-pub use text::{Error as TextError, LanName, Title, TunnelName, UserName};
+pub use text::{Error as TextError, HostName, LanName, Title, TunnelName, UserName};
 
 use crate::access::{Role, Standing};
 
@@ -280,12 +281,21 @@ pub struct Tunnel {
     /// Its name.
     pub name: TunnelName,
     /// Its host name or address.
-    pub host: Title,
+    pub host: HostName,
     /// The port of its SSH server.
     pub port: u16,
-    /// The digest of its host key, once it is paired.
+    /// Networks that the panel comes from: the tunnel's API is closed to all others. None leaves it open to everybody who has the
+    /// panel's certificate.
     #[serde(default)]
-    pub fingerprint: Option<Sha256>,
+    #[schemars(with = "Vec<String>")]
+    pub panel_addresses: Vec<IpNet>,
+}
+
+impl Tunnel {
+    /// Where its SSH server is.
+    pub fn address(&self) -> Address {
+        Address { host: self.host.host(), port: self.port }
+    }
 }
 
 /// What a server is for.

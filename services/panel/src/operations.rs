@@ -20,6 +20,7 @@ mod seat;
 mod settings;
 mod sights;
 mod statistics;
+mod tunnels;
 mod work;
 
 use std::{
@@ -38,6 +39,7 @@ pub use notices::{ChannelSecret, Due, open_channel_secret};
 pub use search::Hit;
 pub use settings::Settings;
 use tokio::sync::watch;
+pub use tunnels::CertifyError;
 pub use work::Work;
 pub(crate) use work::{invalid, organization_of};
 

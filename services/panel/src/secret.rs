@@ -59,6 +59,8 @@ pub enum Purpose {
     NoticeCredential,
     /// What a server and its devices share.
     ServerSecret,
+    /// What a tunnel and the panel prove themselves to each other with, once.
+    PairingSecret,
 }
 
 impl Purpose {
@@ -69,6 +71,7 @@ impl Purpose {
             Self::TotpSecret => "totp secret",
             Self::NoticeCredential => "notice credential",
             Self::ServerSecret => "server secret",
+            Self::PairingSecret => "pairing secret",
         }
     }
 }

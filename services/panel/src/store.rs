@@ -24,6 +24,7 @@ mod record;
 mod settings;
 mod standings;
 mod statistics;
+mod tunnels;
 
 use std::{
     path::{Path, PathBuf},
@@ -44,6 +45,7 @@ pub use listing::{Cursor, ListQuery, MOST_ROWS, Page, Scope};
 pub use people::{Credentials, Digest, Session, Token};
 pub use record::{Dependent, Owner, Record};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, functions::FunctionFlags};
+pub use tunnels::{Pairing, PairingSeed, Relay};
 
 /// Readers that are kept open; one more than this is opened when they are all at work, and closed again.
 const READERS: usize = 4;
@@ -212,6 +214,10 @@ fn add_functions(connection: &Connection) -> Result<(), rusqlite::Error> {
         let address = text.map(|text| text.parse::<std::net::Ipv4Addr>()).transpose();
         let address = address.map_err(|e| rusqlite::Error::UserFunctionError(Box::new(e)))?;
         Ok(address.map(u32::from))
+    })?;
+    connection.create_scalar_function("is_host", 1, flags, |context| {
+        let text: String = context.get(0)?;
+        Ok(text.parse::<crate::noun::HostName>().is_ok())
     })?;
     // What somebody searches for is rarely an address.
     connection.create_scalar_function("ipv4_searched", 1, flags, |context| {

@@ -1,11 +1,13 @@
 //! Lists of whoever stands above networks: organizations, users, tunnels.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::{extract::State, response::Response};
 use panel::{
     access::{Standing, Verb},
-    noun::{Network, Noun, Organization, Stored, Tunnel, User},
-    store::ListQuery,
+    noun::{Id, Network, Noun, Organization, Stored, Tunnel, User},
+    store::{ListQuery, Pairing},
 };
 
 use super::list::{Asked, Rows, rows};
@@ -97,6 +99,17 @@ pub async fn users(
 struct Tunnels {
     frame: Frame,
     list: Rows<Tunnel>,
+    pairings: BTreeMap<Id<Tunnel>, Pairing>,
+}
+
+impl Tunnels {
+    /// How a tunnel is paired, in a word.
+    fn paired(&self, tunnel: &Id<Tunnel>) -> &'static str {
+        match self.pairings.get(tunnel) {
+            Some(Pairing { confirmed_ms: Some(_), .. }) => "paired",
+            Some(_) | None => "waiting",
+        }
+    }
 }
 
 /// The tunnels.
@@ -110,7 +123,10 @@ pub async fn tunnels(
     asked: Asked,
 ) -> Result<Response, Problem> {
     let actor = seat.actor;
-    let list = app.ask(move |panel| rows::<Tunnel>(panel, actor, &asked, None)).await?;
-    let whole = Tunnels { frame, list };
+    let found = app.ask(move |panel| {
+        Ok((rows::<Tunnel>(panel, actor, &asked, None)?, panel.pairings(actor)?))
+    });
+    let (list, pairings) = found.await?;
+    let whole = Tunnels { frame, list, pairings };
     page_or_part(&whole.frame, &whole, &whole.as_list())
 }

@@ -101,8 +101,8 @@ impl Shape for Tunnel {
         let name = form.required("name");
         let host = form.required("host");
         let port = form.required("port");
-        let fingerprint = form.optional("fingerprint");
-        Some(Self { name: name?, host: host?, port: port?, fingerprint: fingerprint? })
+        let panel_addresses = form.list("panel_addresses");
+        Some(Self { name: name?, host: host?, port: port?, panel_addresses: panel_addresses? })
     }
 
     fn fields(&self) -> Fields {
@@ -110,7 +110,7 @@ impl Shape for Tunnel {
         fields.put("name", &self.name);
         fields.put("host", &self.host);
         fields.put("port", self.port);
-        fields.put_some("fingerprint", self.fingerprint.as_ref());
+        fields.put("panel_addresses", joined(&self.panel_addresses));
         fields
     }
 }

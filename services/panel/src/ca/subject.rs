@@ -7,7 +7,7 @@ use std::{
 };
 
 pub use model::code::Host;
-use model::name::ServerName;
+use model::{join::PANEL_HOST, name::ServerName};
 use rcgen::{ExtendedKeyUsagePurpose as Extended, SanType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -182,6 +182,7 @@ fn is_the_fleets_own(host: &Host) -> bool {
     let name = name.as_ref().trim_end_matches('.').to_ascii_lowercase();
     let domain = agents_domain();
     name == FLEET_CLIENT
+        || name == PANEL_HOST
         || name.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
@@ -222,6 +223,7 @@ mod tests {
             &agent,
             "x.Agent.clusterducks.internal",
             "agent.clusterducks.internal",
+            PANEL_HOST,
         ] {
             assert!(matches!(names(host), Err(Error::Reserved)), "{host}");
         }

@@ -48,6 +48,8 @@ async fn a_server_is_told_what_the_store_has_whoever_put_it_there() {
             name: "agent-1".parse().unwrap(),
             addresses: Vec::new(),
             serials: Vec::new(),
+            ways: Vec::new(),
+            direct: true,
             generation,
         };
         follow(&shared, vec![peer], &mut kept, &mut tasks);

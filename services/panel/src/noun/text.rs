@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use model::{code::Host, name::ServerName};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ pub enum Error {
     /// Not a line for people.
     #[error("use 1 to 80 printable characters, with none of them a space at either end")]
     Title,
+    /// Neither a DNS name nor an address.
+    #[error("give a host name or an address, without a port")]
+    Host,
     /// Not a label of RFC 1123.
     #[error("use 1 to 63 of a-z, 0-9 and -, neither beginning nor ending with -")]
     Label,
@@ -91,6 +95,24 @@ checked_text!(
     /// The name of a wire that several subnets may share.
     LanName, is_label, LABEL, Error::Label);
 checked_text!(
+    /// Where something is reached: a DNS name, or an address without brackets.
+    HostName, |text| Host::try_from(text.to_owned()).is_ok(), "^[A-Za-z0-9._:-]{1,253}$", Error::Host);
+
+impl TunnelName {
+    /// The same as certificates have it.
+    pub fn server_name(&self) -> ServerName {
+        self.0.parse().expect("both are labels of RFC 1123")
+    }
+}
+
+impl HostName {
+    /// The same as certificates and codes have it.
+    pub fn host(&self) -> Host {
+        Host::try_from(self.0.clone()).expect("it was parsed so")
+    }
+}
+
+checked_text!(
     /// What a user signs in with.
     UserName, |text| {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._@-".contains(&b);
@@ -117,6 +139,12 @@ mod tests {
         }
         for bad in ["", "Ada", ".ada", "a b", "ä", &"x".repeat(65)] {
             assert_eq!(bad.parse::<UserName>(), Err(Error::User), "{bad}");
+        }
+        for good in ["relay.example.org", "192.0.2.7", "2001:db8::7", "relay"] {
+            assert!(good.parse::<HostName>().is_ok(), "{good}");
+        }
+        for bad in ["", "relay:22", "[2001:db8::7]", "a..b", "-a", "a b", "https://relay"] {
+            assert_eq!(bad.parse::<HostName>(), Err(Error::Host), "{bad}");
         }
         assert!("Schule am Bühl (Süd)".parse::<Title>().is_ok());
         for bad in ["", " ", "a\n", " a", &"x".repeat(81)] {

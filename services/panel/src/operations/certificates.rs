@@ -77,6 +77,8 @@ impl Panel {
             let booked = work.booked(serial, Verb::Change)?;
             let revoked = work.tx.revoke(serial, reason, work.now_ms)?;
             if revoked {
+                // Whom none is left for may not come in at tunnels either.
+                work.tx.mark_tables_stale()?;
                 let what = json!({ "certificate": serial.to_string(), "changed": "revoked",
                     "reason": reason.word() });
                 work.note_errand(None, booked.server, what)?;
@@ -91,7 +93,10 @@ impl Panel {
     /// The store failed.
     pub fn keep_revocation_list(&self, list: RevocationList) -> Result<(), Error> {
         *self.revocations() = Some(Arc::new(list));
-        self.store.write(|tx| tx.mark_all_stale())?;
+        self.store.write(|tx| {
+            tx.mark_all_stale()?;
+            tx.mark_tables_stale()
+        })?;
         self.announce();
         Ok(())
     }

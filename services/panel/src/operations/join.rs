@@ -14,6 +14,7 @@ use std::{
 use model::{
     join::{Answer, Joined, Link, Problem, Request},
     name::ServerName,
+    tunnel::SshKey,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -23,7 +24,7 @@ use crate::{
     access::Verb,
     ca::{self, Ca, Host, Kind, PublicKey, Reason, Subject},
     codes,
-    noun::{Id, Network, Noun, Server, ServerRole, Stored},
+    noun::{Id, Noun, Server, ServerRole, Stored},
     store::{self, Decision, Digest, Join, JoinCode, JoinedBox, Peer, Scope},
     throttle::{Rate, Throttle, Wait, network},
 };
@@ -77,6 +78,9 @@ pub enum JoinError {
     /// Its boot key is not RSA, which iPXE needs.
     #[error("the boot endpoint needs an RSA key")]
     BootKey,
+    /// Every port of the tunnels leads to a server.
+    #[error("all ports that lead to servers through tunnels are taken")]
+    Ports,
     /// Its certificates can't be made.
     #[error("the certificates can't be made")]
     Ca(#[from] ca::Error),
@@ -110,7 +114,7 @@ impl JoinError {
                 (400, "join-request", "The request can't be used", error.to_string())
             }
             Self::BootKey => (400, "join-request", "The request can't be used", self.to_string()),
-            Self::Ca(_) | Self::Operation(_) => {
+            Self::Ports | Self::Ca(_) | Self::Operation(_) => {
                 (500, "failed", "The panel failed", "see the panel's log".to_owned())
             }
         };
@@ -140,6 +144,7 @@ impl Default for Tries {
 struct Keys {
     api: PublicKey,
     boot: Option<PublicKey>,
+    ssh: Option<SshKey>,
     digest: Digest,
 }
 
@@ -155,7 +160,11 @@ impl Keys {
         for key in std::iter::once(&api).chain(&boot) {
             digest.update(Sha256::digest(key.der()));
         }
-        Ok(Self { api, boot, digest: Digest(digest.finalize().into()) })
+        if let Some(key) = &request.ssh_key {
+            digest.update(Sha256::digest(key.as_str()));
+        }
+        let ssh = request.ssh_key.clone();
+        Ok(Self { api, boot, ssh, digest: Digest(digest.finalize().into()) })
     }
 }
 
@@ -415,29 +424,21 @@ impl Work<'_> {
         };
         // Whoever stood there before stands there no more.
         self.tx.revoke_server(server.id, Reason::Superseded, self.now_ms)?;
-        let link = self.link(join.network)?;
-        let answer = Answer::Joined(Box::new(self.certify(ca, &server, link, keys)?));
+        let port = self.tx.give_way(server.id, keys.ssh.as_ref())?;
+        if keys.ssh.is_some() && port.is_none() {
+            return Err(JoinError::Ports);
+        }
+        let answer = Answer::Joined(Box::new(self.certify(ca, &server, keys)?));
         self.tx.finish_join(join, server.id, &answer, self.now_ms)?;
         self.tx.mark_server_stale(server.id)?;
+        self.tx.mark_tables_stale()?;
         let what = json!({ "join_code": code.id, "changed": "joined", "from": join.address.to_string(),
             "hardware": join.hardware });
         self.note_of(server.id, what)?;
         Ok(answer)
     }
 
-    /// How the panel reaches the servers of a network.
-    fn link(self, network: Id<Network>) -> Result<Link, Error> {
-        let network = self.tx.get(network)?.ok_or(Error::NotFound { noun: Noun::Network })?;
-        Ok(if network.value.tunnels.is_empty() { Link::Direct } else { Link::Tunnel })
-    }
-
-    fn certify(
-        self,
-        ca: &Ca,
-        server: &Stored<Server>,
-        link: Link,
-        keys: &Keys,
-    ) -> Result<Joined, JoinError> {
+    fn certify(self, ca: &Ca, server: &Stored<Server>, keys: &Keys) -> Result<Joined, JoinError> {
         let now: SystemTime = UNIX_EPOCH
             .checked_add(Duration::from_millis(self.now_ms))
             .ok_or(JoinError::Ca(ca::Error::Clock))?;
@@ -458,15 +459,17 @@ impl Work<'_> {
             }
             Some(_) | None => None,
         };
+        let uplinks = self.tx.uplinks(server.id)?;
         Ok(Joined {
             server: u64::try_from(server.id.number()).unwrap_or_default(),
             name,
-            link,
+            // Where no tunnel would let it in, the panel has to come straight.
+            link: if uplinks.is_empty() { Link::Direct } else { Link::Tunnel },
             api_chain_pem: api.chain_pem(),
             root_pem: ca.root().pem(),
             boot_chain_pem: boot,
             boot_root_pem: ca.boot().certificate().pem(),
-            uplinks: Vec::new(),
+            uplinks,
         })
     }
 

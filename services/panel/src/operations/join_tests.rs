@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 use super::*;
 use crate::{
     ca::{Algorithm, Authority, Certificate, Key},
-    noun::{Organization, Place, Tunnel, User},
+    noun::{Organization, Place, User},
     operations::Data,
     store::EntryQuery,
     testing::{self, ROOT, Rig, value},
@@ -140,18 +140,6 @@ fn a_server_is_looked_for_where_its_document_puts_it() {
         "address": "192.0.2.77/24" })));
     rig.panel.change(ROOT, rig.server.id, named.version, named.value).unwrap();
     assert_eq!(looked_for(), ["192.0.2.9", "192.0.2.77"]);
-}
-
-#[test]
-fn the_network_of_a_box_chose_its_link() {
-    let rig = rig();
-    let tunnel: Tunnel = value(json!({ "name": "t1", "host": "relay.example.org", "port": 22 }));
-    rig.panel.create(ROOT, Place::Panel, tunnel).unwrap();
-    let network = rig.panel.get::<Network>(ROOT, rig.network).unwrap();
-    let far: Network = value(json!({ "name": "north", "tunnels": ["t1"] }));
-    rig.panel.change(ROOT, rig.network, network.version, far).unwrap();
-    code(&rig, None, false);
-    assert_eq!(joined(newcomer(None).asks(&rig, SECRET)).link, Link::Tunnel);
 }
 
 #[test]

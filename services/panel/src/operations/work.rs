@@ -127,7 +127,11 @@ impl Work<'_> {
         if T::NOUN == Noun::Server {
             self.tx.revoke_server(Id::new(id.number()), Reason::Removed, self.now_ms)?;
         }
+        if T::NOUN == Noun::Tunnel {
+            self.tx.revoke_tunnel(Id::new(id.number()), Reason::Removed, self.now_ms)?;
+        }
         self.tx.delete(id)?;
+        self.ways_changed::<T>()?;
         if let Place::Network(network) = before.place {
             if let Some(mark) = mark {
                 self.tx.allow_destroy(network, &mark)?;
@@ -161,6 +165,17 @@ impl Work<'_> {
                 self.tx.forbid_destroy(network, &mark)?;
             }
             self.tx.mark_stale(network)?;
+        }
+        self.ways_changed::<T>()
+    }
+
+    /// Marks who is told of tunnels, where a change of this noun may concern them.
+    fn ways_changed<T: Record>(self) -> Result<(), Error> {
+        if matches!(T::NOUN, Noun::Tunnel | Noun::Network | Noun::Server) {
+            self.tx.mark_tables_stale()?;
+        }
+        if T::NOUN == Noun::Tunnel {
+            self.tx.mark_tunnelled_stale()?;
         }
         Ok(())
     }

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::{
-    join::{Answer, Hardware},
+    join::{Answer, Hardware, Link},
     name::ServerName,
+    validate::MOST_UPLINKS,
 };
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 use schemars::JsonSchema;
@@ -13,10 +14,10 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
-use super::{Digest, Error, JoinCode, Scope, Tx, errands};
+use super::{Digest, Error, JoinCode, Scope, Tx, errands, tunnels::listed};
 use crate::{
     ca::Serial,
-    noun::{Id, Network, Server},
+    noun::{Id, Network, Server, Tunnel},
 };
 
 /// What became of a box's request.
@@ -88,6 +89,10 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// The certificates for its API that count.
     pub serials: Vec<Serial>,
+    /// The tunnels that it may be reached through, the favourite first.
+    pub ways: Vec<Id<Tunnel>>,
+    /// Whether its box lets the panel come straight.
+    pub direct: bool,
     /// The number of the document that it is to be told; 0 before the first.
     pub generation: u64,
 }
@@ -221,6 +226,10 @@ impl Tx<'_> {
         answer: &Answer,
         now_ms: u64,
     ) -> Result<(), Error> {
+        let link = match answer {
+            Answer::Joined(joined) => joined.link,
+            Answer::Waiting { .. } => Link::Direct,
+        };
         self.connection
             .prepare_cached(
                 "UPDATE joins SET decision = ?2, server_id = ?3, answer = ?4 WHERE code_id = ?1",
@@ -228,14 +237,15 @@ impl Tx<'_> {
             .execute((join.code, spelled(&Decision::Joined)?, server.number(), write(answer)?))?;
         self.connection
             .prepare_cached(
-                "INSERT INTO boxes (server_id, address, hardware, joined_ms) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (server_id) DO UPDATE SET address = ?2, hardware = ?3, joined_ms = ?4",
+                "INSERT INTO boxes (server_id, address, hardware, joined_ms, link) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (server_id) DO UPDATE SET address = ?2, hardware = ?3, joined_ms = ?4, link = ?5",
             )?
             .execute((
                 server.number(),
                 join.address.to_string(),
                 write(&join.hardware)?,
                 now_ms,
+                link.as_str(),
             ))?;
         // What the box before it took and showed says nothing of this one.
         self.connection
@@ -276,7 +286,11 @@ impl Tx<'_> {
                  WHERE server_id = s.id AND kind = 'agent' AND revoked_ms IS NULL),
                 coalesce(d.generation, 0),
                 (SELECT group_concat(i.address) FROM server_interfaces i
-                 WHERE i.server_id = s.id AND s.management IS NULL)
+                 WHERE i.server_id = s.id AND s.management IS NULL),
+                (SELECT group_concat(n.tunnel_id ORDER BY n.position) FROM network_tunnels n
+                 JOIN pairings p ON p.tunnel_id = n.tunnel_id
+                 WHERE n.network_id = s.network_id AND p.confirmed_ms IS NOT NULL AND s.ssh_key IS NOT NULL),
+                b.link = 'direct'
              FROM boxes b JOIN servers s ON s.id = b.server_id
                 LEFT JOIN documents d ON d.server_id = s.id ORDER BY s.id",
         )?;
@@ -296,16 +310,14 @@ impl Tx<'_> {
                 addresses.push(Ipv4Addr::from_bits(address).into());
             }
             addresses.dedup();
-            let serials: Option<String> = row.get(4)?;
-            let serials = serials.unwrap_or_default();
-            let serials = serials.split(',').filter(|text| !text.is_empty()).map(str::parse);
+            let ways: Vec<i64> = listed(row.get::<_, Option<String>>(7)?.as_deref())?;
             peers.push(Peer {
                 server: Id::new(id),
                 name: word(row.get(1)?)?,
                 addresses,
-                serials: serials
-                    .collect::<Result<_, _>>()
-                    .map_err(|error| Error::Json(serde_json::Error::custom(error)))?,
+                serials: listed(row.get::<_, Option<String>>(4)?.as_deref())?,
+                ways: ways.into_iter().take(MOST_UPLINKS).map(Id::new).collect(),
+                direct: row.get(8)?,
                 generation: row.get(5)?,
             });
         }

@@ -120,21 +120,38 @@ impl Kind for Network {
         place: Place,
         before: Option<&Stored<Self>>,
     ) -> Result<Vec<FieldError>, Error> {
-        if before.is_some() { Ok(Vec::new()) } else { limit(work, place, Noun::Network) }
+        let Some(before) = before else { return limit(work, place, Noun::Network) };
+        let stranded = work.tx.stranded(before.id, &self.tunnels)?;
+        if stranded == 0 {
+            return Ok(Vec::new());
+        }
+        let message = format!(
+            "{stranded} of its servers come through the tunnels that it has now alone: keep one of these until they come through another"
+        );
+        Ok(vec![FieldError::new("tunnels", message)])
     }
 }
 
 impl Kind for Tunnel {
     fn check(
         &self,
-        _: Work<'_>,
-        _: Place,
-        _: Option<&Stored<Self>>,
+        work: Work<'_>,
+        place: Place,
+        before: Option<&Stored<Self>>,
     ) -> Result<Vec<FieldError>, Error> {
-        let odd = |c: char| !(c.is_ascii_alphanumeric() || ".:-".contains(c));
         let mut faults = Vec::new();
-        if self.host.as_str().contains(odd) {
-            faults.push(FieldError::new("host", "give a host name or an address"));
+        let id = before.map(|before| before.id);
+        let others = work.tx.all::<Self>(place)?.into_iter().filter(|other| Some(other.id) != id);
+        let mut same = others.filter(|other| other.value.address() == self.address());
+        if let Some(other) = same.next() {
+            faults.push(FieldError::new("host", format!("{} is there already", other.value.name)));
+        }
+        if let Some(before) = before
+            && before.value.name != self.name
+            && work.tx.pairing(before.id)?.is_some()
+        {
+            let message = "its certificate has its name: forget the pairing first";
+            faults.push(FieldError::new("name", message));
         }
         if self.port == 0 {
             faults.push(FieldError::new("port", "give a port from 1 to 65535"));

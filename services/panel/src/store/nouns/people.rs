@@ -110,10 +110,10 @@ impl Record for Tunnel {
         ("name", "?1 ->> 'name'"),
         ("host", "?1 ->> 'host'"),
         ("port", "?1 ->> 'port'"),
-        ("fingerprint", "?1 ->> 'fingerprint'"),
+        ("panel_addresses", "?1 ->> 'panel_addresses'"),
     ];
-    const VALUE: &'static str =
-        "json_object('name', t.name, 'host', t.host, 'port', t.port, 'fingerprint', t.fingerprint)";
+    const VALUE: &'static str = "json_object('name', t.name, 'host', t.host, 'port', t.port,
+        'panel_addresses', json(t.panel_addresses))";
     const SEARCH: &'static str = "instr(t.name, ?) OR instr(lower(t.host), ?)";
     const DEPENDENTS: &'static [(Noun, &'static str)] = &[(
         Noun::Network,
