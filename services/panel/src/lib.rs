@@ -10,8 +10,8 @@
 //! store. [`boots`] and [`statistics`] are how devices booted, and what servers were like in a day and a month;
 //! [`notices`] tell of alerts.
 //!
-//! [`fleet`] is the link to the servers' agents: the only part that runs by itself, as tasks of tokio's. All else is called, and
-//! blocks on the disk where it touches the store: an async caller runs it where blocking is allowed.
+//! [`fleet`] is the link to the servers' agents, and [`tunnels`] that to the tunnels, which it may go through: the only parts that
+//! run by themselves, as tasks of tokio's. All else is called, and blocks on the disk where it touches the store: an async caller runs it where blocking is allowed.
 
 pub mod access;
 pub mod alerts;
@@ -32,6 +32,7 @@ pub mod statistics;
 pub mod store;
 pub mod throttle;
 pub mod totp;
+pub mod tunnels;
 
 #[cfg(test)]
 mod testing;

@@ -159,6 +159,7 @@ pub struct Panel {
     joins: Mutex<join::Tries>,
     changes: watch::Sender<u64>,
     board: Arc<Board>,
+    tunnels_board: Arc<crate::tunnels::Board>,
     revocations: Mutex<Option<Arc<RevocationList>>>,
 }
 
@@ -178,6 +179,7 @@ impl Panel {
             joins: Mutex::default(),
             changes,
             board: Arc::default(),
+            tunnels_board: Arc::default(),
             revocations: Mutex::default(),
         }
     }

@@ -11,11 +11,13 @@ mod session;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 pub(crate) use board::Board;
-pub use link::{Direct, Link};
+pub use link::{Direct, Link, Opened};
 use model::{validate::Fault, wire};
 use schemars::JsonSchema;
 use serde::Serialize;
 pub use server::chain;
+pub(crate) use server::{Never, STEADY, backoff};
+pub(crate) use session::on_the_books;
 pub use session::{Error, Identity};
 use tokio::{
     sync::{Semaphore, broadcast, watch},
@@ -24,7 +26,7 @@ use tokio::{
 
 use crate::{
     desired::Published,
-    noun::{Id, Server},
+    noun::{Id, Server, Tunnel},
     operations::{self, Panel, PublishedOf},
     store::Peer,
 };
@@ -43,6 +45,8 @@ pub struct Connection {
     pub since_ms: u64,
     /// The address that the server was reached at.
     pub address: Option<IpAddr>,
+    /// The tunnel that it was reached through; absent where it was reached straight.
+    pub tunnel: Option<Id<Tunnel>>,
     /// When it answered last.
     pub seen_ms: Option<u64>,
     /// How long it took to answer when the connection was made, in milliseconds.

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Link, Refused, Shared, State, Trouble,
+    Link, Opened, Refused, Shared, State, Trouble,
     listen::{Mark, keep_listening},
     session::{self, Session, Shown, Told},
 };
@@ -24,7 +24,7 @@ use crate::{
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A connection that stood for so long is begun anew at once when it breaks.
-pub(super) const STEADY: Duration = Duration::from_secs(10);
+pub(crate) const STEADY: Duration = Duration::from_secs(10);
 /// The least time between two statuses of one server, for each is kept: short while it works at a document that is new, then
 /// twice as long each time, for some documents take hours, and longest while it changes for other reasons, as when a room boots.
 const PACE: Duration = Duration::from_millis(100);
@@ -82,7 +82,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// How long to wait after so many failures in a row: doubled each time, and of that between a half and all of it, so that a
 /// hundred servers that were lost in one moment don't come back in one.
-pub(super) fn backoff(failures: u32, random: f64) -> Duration {
+pub(crate) fn backoff(failures: u32, random: f64) -> Duration {
     let full = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT);
     full.mul_f64(0.5 + random / 2.0)
 }
@@ -154,7 +154,8 @@ async fn keep_last_sight<L: Link>(
 }
 
 /// What never is.
-pub(super) enum Never {}
+#[derive(Debug)]
+pub(crate) enum Never {}
 
 struct Kept<'a, L> {
     shared: &'a Arc<Shared<L>>,
@@ -197,15 +198,17 @@ pub(super) async fn connect<L: Link>(
     peer: &Peer,
 ) -> Result<Session, Failure> {
     let opened = shared.link.open(peer).await;
-    let (stream, address) = opened.map_err(session::Error::Unreachable)?;
+    let Opened { stream, address, tunnel } = opened.map_err(session::Error::Unreachable)?;
     let identity = shared.identity.borrow().clone();
     let session = Session::begin(stream, peer, &identity).await?;
-    if let Some(address) = address {
-        shared.note(peer.server, |connection| connection.address = Some(address));
-        if peer.addresses.first() != Some(&address) {
-            let server = peer.server;
-            shared.at_store(move |panel| panel.reached(server, address)).await?;
-        }
+    shared.note(peer.server, |connection| {
+        (connection.address, connection.tunnel) = (address.or(connection.address), tunnel);
+    });
+    if let Some(address) = address
+        && peer.addresses.first() != Some(&address)
+    {
+        let server = peer.server;
+        shared.at_store(move |panel| panel.reached(server, address)).await?;
     }
     Ok(session)
 }

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    ca::{Certificate, Issued, Key, agent_host},
+    ca::{Certificate, Issued, Key, Serial, agent_host},
     store::Peer,
 };
 
@@ -100,6 +100,11 @@ impl Identity {
         Self::from_parts(root.der().clone(), issued.chain(), key.rustls())
     }
 
+    /// As rustls takes it.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
+
     fn from_parts(
         root: CertificateDer<'static>,
         chain: Vec<CertificateDer<'static>>,
@@ -166,7 +171,7 @@ impl Session {
         let connector = TlsConnector::from(Arc::clone(&identity.0));
         let shaken = timeout(ANSWER_TIMEOUT, connector.connect(name, stream));
         let stream = shaken.await.map_err(|_| Error::TimedOut)?.map_err(Error::Tls)?;
-        if !on_the_books(&stream, peer) {
+        if !on_the_books(&stream, &peer.serials) {
             return Err(Error::Certificate);
         }
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -282,13 +287,13 @@ async fn read(answer: Response<Incoming>) -> Result<Bytes, Error> {
     })
 }
 
-/// Whether the other side's certificate is one that the panel gave this server and did not take back. The root vouches for those
+/// Whether the other side's certificate is one of those that the panel gave it and did not take back. The root vouches for those
 /// that it took back too.
-fn on_the_books<S>(stream: &TlsStream<S>, peer: &Peer) -> bool {
+pub(crate) fn on_the_books<S>(stream: &TlsStream<S>, serials: &[Serial]) -> bool {
     let (_, connection) = stream.get_ref();
     let leaf = connection.peer_certificates().and_then(<[_]>::first);
     let leaf = leaf.and_then(|leaf| Certificate::parse(leaf.to_vec()).ok());
-    leaf.is_some_and(|leaf| peer.serials.contains(&leaf.serial()))
+    leaf.is_some_and(|leaf| serials.contains(&leaf.serial()))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ struct Nowhere;
 impl Link for Nowhere {
     type Stream = DuplexStream;
 
-    async fn open(&self, _: &Peer) -> io::Result<(DuplexStream, Option<IpAddr>)> {
+    async fn open(&self, _: &Peer) -> io::Result<Opened<DuplexStream>> {
         std::future::pending().await
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     noun::{Id, Noun, Stored, Tunnel},
     secret::{BoxKey, ExposeSecret as _, Purpose},
     store::{self, FieldError, Pairing, PairingSeed, Relay, Tx},
+    tunnels::{Board, Presences},
 };
 
 const ACTOR: Actor = Actor::Panel("tunnels");
@@ -177,7 +179,11 @@ impl Panel {
     ///
     /// # Errors
     /// There is no such tunnel that the actor may see, or they may not change it; it is paired.
-    pub fn pairable(&self, actor: Actor, tunnel: Id<Tunnel>) -> Result<Stored<Tunnel>, Error> {
+    pub(crate) fn pairable(
+        &self,
+        actor: Actor,
+        tunnel: Id<Tunnel>,
+    ) -> Result<Stored<Tunnel>, Error> {
         self.read(actor, |work| work.pairable(tunnel))
     }
 
@@ -186,7 +192,7 @@ impl Panel {
     ///
     /// # Errors
     /// The actor may not; it is paired; the certificate can't be made.
-    pub fn begin_pairing(
+    pub(crate) fn begin_pairing(
         &self,
         actor: Actor,
         ca: &Ca,
@@ -225,7 +231,7 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed.
-    pub fn confirm_pairing(&self, tunnel: Id<Tunnel>) -> Result<bool, Error> {
+    pub(crate) fn confirm_pairing(&self, tunnel: Id<Tunnel>) -> Result<bool, Error> {
         let known = self.store.read(|tx| tx.pairing(tunnel))?;
         if known.is_none_or(|pairing| pairing.confirmed_ms.is_some()) {
             return Ok(false);
@@ -245,7 +251,7 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed.
-    pub fn give_up_pairing(&self, tunnel: Id<Tunnel>) -> Result<(), Error> {
+    pub(crate) fn give_up_pairing(&self, tunnel: Id<Tunnel>) -> Result<(), Error> {
         self.write(ACTOR, |work| {
             let unconfirmed =
                 work.tx.pairing(tunnel)?.is_some_and(|pairing| pairing.confirmed_ms.is_none());
@@ -262,7 +268,7 @@ impl Panel {
     ///
     /// # Errors
     /// Its request is not good; it is not paired.
-    pub fn renew_tunnel(
+    pub(crate) fn renew_tunnel(
         &self,
         ca: &Ca,
         tunnel: Id<Tunnel>,
@@ -289,11 +295,27 @@ impl Panel {
         done
     }
 
+    /// How the tunnels are, for the link to them.
+    pub(crate) fn tunnels_board(&self) -> Arc<Board> {
+        Arc::clone(&self.tunnels_board)
+    }
+
+    /// How the tunnels are that are the panel's, or may be: for those who see tunnels. Empty while the link does not run.
+    ///
+    /// # Errors
+    /// The actor is not known.
+    pub fn presences(&self, actor: Actor) -> Result<Presences, Error> {
+        self.read(actor, |work| {
+            let sees = work.scope::<Tunnel>() != store::Scope::Nothing;
+            Ok(if sees { self.tunnels_board.all() } else { Presences::default() })
+        })
+    }
+
     /// The tunnels that are the panel's, or may be, with their tables brought up to date.
     ///
     /// # Errors
     /// The store failed.
-    pub fn relays(&self) -> Result<Vec<Relay>, Error> {
+    pub(crate) fn relays(&self) -> Result<Vec<Relay>, Error> {
         let stale = self.store.read(|tx| tx.stale_tables())?;
         let list = self.revocation_list().map(|list| list.pem());
         for tunnel in stale {
@@ -306,7 +328,7 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed.
-    pub fn table(&self, tunnel: Id<Tunnel>) -> Result<Option<(u64, String)>, Error> {
+    pub(crate) fn table(&self, tunnel: Id<Tunnel>) -> Result<Option<(u64, String)>, Error> {
         Ok(self.store.read(|tx| tx.kept_table(tunnel))?)
     }
 
@@ -315,7 +337,7 @@ impl Panel {
     ///
     /// # Errors
     /// The store failed; the tunnel shows a number that no panel gives.
-    pub fn tunnel_has(&self, tunnel: Id<Tunnel>, generation: u64) -> Result<(), Error> {
+    pub(crate) fn tunnel_has(&self, tunnel: Id<Tunnel>, generation: u64) -> Result<(), Error> {
         if generation > MOST_SHOWN {
             return Err(Error::Generation { generation });
         }

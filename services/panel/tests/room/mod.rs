@@ -13,6 +13,7 @@ pub(crate) use agent::{Agent, free_port};
 use model::{
     code::JoinSecret,
     join::{Answer, Hardware, Joined, Request},
+    tunnel::SshKey,
 };
 use panel::{
     ca::{Algorithm, Authority, Ca, Key, Subject},
@@ -30,10 +31,10 @@ pub(crate) const ROOT: Actor = Actor::Panel("test");
 
 pub(crate) struct Room {
     pub(crate) panel: Arc<Panel>,
-    pub(crate) ca: Ca,
+    pub(crate) ca: Arc<Ca>,
     pub(crate) network: Id<Network>,
     pub(crate) folder: TempDir,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 pub(crate) fn authorities() -> Ca {
@@ -66,7 +67,7 @@ impl Room {
         let place = Place::Organization(organization);
         let network = panel.create(ROOT, place, network).unwrap().id;
         let panel = Arc::new(panel);
-        Self { panel, ca: authorities(), network, folder, port: free_port() }
+        Self { panel, ca: Arc::new(authorities()), network, folder, port: free_port() }
     }
 
     pub(crate) fn fleet(&self) -> Fleet {
@@ -88,7 +89,23 @@ impl Room {
     }
 
     /// Joins a box in the place of a server.
+    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn join_as(&self, number: u8, place: Option<Id<Server>>) -> Newcomer {
+        self.join_with(number, place, None)
+    }
+
+    /// Joins a box that has a key for tunnels.
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn join_with_key(&self, number: u8, key: &str) -> Newcomer {
+        self.join_with(number, None, Some(key.parse().unwrap()))
+    }
+
+    fn join_with(
+        &self,
+        number: u8,
+        place: Option<Id<Server>>,
+        ssh_key: Option<SshKey>,
+    ) -> Newcomer {
         let secret: [u8; 8] = rand::random();
         let digest = codes::digest(&JoinSecret::new(secret));
         let made = self.panel.make_join_code(ROOT, self.network, place, digest, 60_000, false);
@@ -100,7 +117,7 @@ impl Room {
             name: None,
             certificate_request_pem: asked.pem().unwrap(),
             boot_request_pem: None,
-            ssh_key: None,
+            ssh_key,
             hardware: Hardware::default(),
         };
         let from = IpAddr::from(Self::address(number));

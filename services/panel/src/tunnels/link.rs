@@ -1,0 +1,245 @@
+//! The way to servers through tunnels, and the one that takes it where a server has tunnels and goes straight where not.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{Presences, Shared, connection};
+use crate::{
+    fleet::{Direct, Link, Opened, State, chain},
+    noun::{Id, Server, Tunnel},
+    store::Peer,
+};
+
+/// How long one tunnel may take to open a stream.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long to wait for tunnels that are not connected yet, as after a start.
+const FIRST_CONNECTION: Duration = Duration::from_secs(5);
+
+/// Through the tunnels of a server's network.
+#[derive(Debug)]
+pub struct Through {
+    shared: Arc<Shared>,
+    /// The tunnel that a server was reached through last: it is tried first, while it is there.
+    last: Mutex<BTreeMap<Id<Server>, Id<Tunnel>>>,
+}
+
+impl Through {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, last: Mutex::default() }
+    }
+
+    /// The tunnels to try: those that are there, the last good one first, the others in the order of the pool.
+    async fn order(&self, peer: &Peer) -> io::Result<Vec<Id<Tunnel>>> {
+        let mut presences = self.shared.board.presences();
+        // The favourite of those that are not known to be lost may take its time.
+        let settled = presences.wait_for(|all| {
+            let states = peer.ways.iter().map(|way| state(all, *way));
+            let first = states.into_iter().find(|state| *state != Some(State::Lost));
+            first.is_none_or(|state| state == Some(State::Connected))
+        });
+        // Whoever is not there by then is not there.
+        let _settled = timeout(FIRST_CONNECTION, settled).await.map(|settled| settled.map(drop));
+        let all = presences.borrow().clone();
+        let there = |way: &&Id<Tunnel>| state(&all, **way) == Some(State::Connected);
+        let mut order: Vec<_> = peer.ways.iter().filter(there).copied().collect();
+        if order.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, self.why_none(peer, &all)));
+        }
+        let last = self.last().get(&peer.server).copied();
+        order.sort_by_key(|way| Some(*way) != last);
+        Ok(order)
+    }
+
+    fn why_none(&self, peer: &Peer, all: &Presences) -> String {
+        let why = peer.ways.iter().map(|way| {
+            let error = all.get(way).and_then(|presence| presence.error.as_deref());
+            format!("{}: {}", self.name(*way), error.unwrap_or("not connected yet"))
+        });
+        format!("none of its tunnels is there: {}", why.collect::<Vec<_>>().join("; "))
+    }
+
+    fn name(&self, tunnel: Id<Tunnel>) -> String {
+        let relays = self.shared.relays.borrow();
+        relays.get(&tunnel).map_or_else(|| tunnel.to_string(), |relay| relay.name.to_string())
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, BTreeMap<Id<Server>, Id<Tunnel>>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn open_through(
+        &self,
+        tunnel: Id<Tunnel>,
+        server: u64,
+    ) -> Result<TokioIo<Upgraded>, connection::Error> {
+        let opened = async { self.shared.connect(tunnel).await?.stream(server).await };
+        timeout(ATTEMPT, opened).await.map_err(|_| connection::Error::TimedOut)?
+    }
+
+    /// A stream that ends when the tunnel is lost: nobody else says so of one whose power was cut.
+    fn bound(&self, tunnel: Id<Tunnel>, stream: TokioIo<Upgraded>) -> Tunnelled {
+        let mut presences = self.shared.board.presences();
+        let lost = async move {
+            // Without a board there is no link either.
+            let lost = presences.wait_for(|all| state(all, tunnel) != Some(State::Connected));
+            let _lost = lost.await.map(drop);
+        };
+        Tunnelled { stream, lost: Box::pin(lost) }
+    }
+}
+
+impl Link for Through {
+    type Stream = Tunnelled;
+
+    async fn open(&self, peer: &Peer) -> io::Result<Opened<Tunnelled>> {
+        let server = u64::try_from(peer.server.number()).unwrap_or_default();
+        let mut failures = Vec::new();
+        for tunnel in self.order(peer).await? {
+            match self.open_through(tunnel, server).await {
+                Ok(stream) => {
+                    self.last().insert(peer.server, tunnel);
+                    let stream = self.bound(tunnel, stream);
+                    return Ok(Opened { stream, address: None, tunnel: Some(tunnel) });
+                }
+                Err(error) => failures.push(format!("{}: {}", self.name(tunnel), chain(&error))),
+            }
+        }
+        self.last().remove(&peer.server);
+        Err(io::Error::new(io::ErrorKind::HostUnreachable, failures.join("; ")))
+    }
+}
+
+fn state(all: &Presences, tunnel: Id<Tunnel>) -> Option<State> {
+    all.get(&tunnel).map(|presence| presence.state)
+}
+
+/// A stream through a tunnel.
+pub struct Tunnelled {
+    stream: TokioIo<Upgraded>,
+    lost: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl AsyncRead for Tunnelled {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.lost.as_mut().poll(cx).is_ready() {
+            let lost = io::Error::new(io::ErrorKind::ConnectionReset, "the tunnel was lost");
+            return Poll::Ready(Err(lost));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tunnelled {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Through the tunnels where a server has some, and straight where it has none, or where its box still lets the panel come so: one
+/// that joined straight learns of its tunnels over that way.
+#[derive(Debug)]
+pub struct Routed {
+    /// Through tunnels.
+    pub through: Through,
+    /// Straight.
+    pub direct: Direct,
+}
+
+impl Link for Routed {
+    type Stream = Carried;
+
+    async fn open(&self, peer: &Peer) -> io::Result<Opened<Carried>> {
+        if peer.ways.is_empty() {
+            return Ok(self.direct.open(peer).await?.map(Carried::Direct));
+        }
+        match self.through.open(peer).await {
+            Ok(opened) => Ok(opened.map(Carried::Tunnelled)),
+            Err(error) if !peer.direct => Err(error),
+            Err(through) => match self.direct.open(peer).await {
+                Ok(opened) => Ok(opened.map(Carried::Direct)),
+                Err(direct) => {
+                    let why = format!("{through}; straight: {direct}");
+                    Err(io::Error::new(direct.kind(), why))
+                }
+            },
+        }
+    }
+}
+
+/// A stream by one way or the other.
+pub enum Carried {
+    /// Straight.
+    Direct(TcpStream),
+    /// Through a tunnel.
+    Tunnelled(Tunnelled),
+}
+
+impl AsyncRead for Carried {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Direct(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Carried {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Direct(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Direct(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Direct(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
