@@ -36,7 +36,7 @@ fn the_broker_reaches_a_server_through_its_port_and_nobody_else_does() {
     tunnel.isolate(&tunnel.chains());
     let server = Sshd::start(&tunnel.config(SSH_PORT), SSH_PORT);
     let site = Client::new(1);
-    site.echo("127.0.0.1:8443");
+    site.listen("127.0.0.1:8443");
     let mut uplink = site.uplink(&server, port(10_001), &key_file(10_001), "127.0.0.1:8443");
     assert!(uplink.forwards(), "{}", uplink.said());
 
@@ -114,7 +114,7 @@ fn two_hundred_servers_come_at_once_from_one_address() {
     tunnel.isolate(&tunnel.chains());
     let server = Sshd::start(&tunnel.config(SSH_PORT), SSH_PORT);
     let site = Client::new(1);
-    site.echo("127.0.0.1:8443");
+    site.listen("127.0.0.1:8443");
     let start = Instant::now();
     let mut uplinks: Vec<_> = numbers
         .clone()

@@ -14,7 +14,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener},
     os::{fd::AsFd, unix::net::UnixDatagram},
     path::Path,
     process::{Child, Command, Stdio},
@@ -204,10 +204,19 @@ impl Client {
 
     /// An ssh(1) that offers this key alone and knows the tunnel's; what it wants follows.
     pub(crate) fn ssh(&self, server: &Sshd, user: &str, key: &str) -> Command {
-        let mut command = self.run("ssh");
+        Self::offering(self.run("ssh"), server, user, key)
+    }
+
+    /// The same, for so many seconds at the most.
+    pub(crate) fn ssh_within(&self, seconds: u32, server: &Sshd, user: &str, key: &str) -> Command {
+        let mut command = self.run("timeout");
+        command.args([&seconds.to_string(), "ssh"]);
+        Self::offering(command, server, user, key)
+    }
+
+    fn offering(mut command: Command, server: &Sshd, user: &str, key: &str) -> Command {
         command.args(["-F", "none", "-v", "-p", &server.port.to_string(), "-l", user, "-i", key]);
         for option in [
-            "BatchMode=yes",
             "IdentitiesOnly=yes",
             "ConnectTimeout=20",
             "ExitOnForwardFailure=yes",
@@ -231,8 +240,8 @@ impl Client {
         Session::start(command)
     }
 
-    /// Listens there, greets whoever comes, and sends back what he sends.
-    pub(crate) fn echo(&self, address: &str) {
+    /// Listens there, and greets whoever comes.
+    pub(crate) fn listen(&self, address: &str) {
         let space = fs::File::open(format!("/proc/{}/ns/net", self.child.id())).unwrap();
         let address = address.to_owned();
         let (ready, listening) = std::sync::mpsc::channel();
@@ -243,6 +252,13 @@ impl Client {
             greet(&listener);
         });
         listening.recv().unwrap();
+    }
+
+    /// Whether a connection from here to there is taken.
+    pub(crate) fn connects(&self, address: &str) -> bool {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let script = format!("exec 3<>/dev/tcp/{host}/{port}");
+        self.run("bash").args(["-c", &script]).stderr(Stdio::null()).status().unwrap().success()
     }
 
     /// Whether somebody there answers a connection from here.
@@ -267,14 +283,15 @@ pub(crate) fn listen(address: &str) {
 fn greet(listener: &TcpListener) {
     while let Ok((mut stream, _)) = listener.accept() {
         thread::spawn(move || {
+            // Who left early is not waited for.
             let _ = stream.write_all(GREETING.as_bytes());
-            let mut back: TcpStream = stream.try_clone().unwrap();
-            let _ = std::io::copy(&mut stream, &mut back);
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
         });
     }
 }
 
-/// Whether a process of this user on the tunnel is greeted at `host:port`, or echoed for UDP.
+/// Whether a process of this user on the tunnel is greeted at `host:port`.
 pub(crate) fn reaches_as(uid: u32, address: &str) -> bool {
     let mut command = outside("setpriv");
     command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups", "bash"]);
@@ -323,6 +340,14 @@ impl Session {
             }
             self.child.try_wait().unwrap().map(|_| false)
         })
+    }
+
+    /// Waits until it says that, or ends.
+    pub(crate) fn waits_for(&mut self, text: &str) {
+        wait_until(&format!("ssh says {text}"), Duration::from_secs(60), || {
+            let ended = self.child.try_wait().unwrap().is_some();
+            (ended || self.said().contains(text)).then_some(())
+        });
     }
 
     /// Waits until it has ended, and says how long that took.
