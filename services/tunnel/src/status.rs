@@ -53,11 +53,7 @@ impl Board {
             let now = self.compose();
             let stale = published.elapsed() >= BYTES_PERIOD;
             let changed = self.shown.send_if_modified(|shown| {
-                let differs = if stale {
-                    **shown != now
-                } else {
-                    without_bytes(shown) != without_bytes(&now)
-                };
+                let differs = is_news(shown, &now, stale);
                 if differs {
                     *shown = Arc::new(now);
                 }
@@ -96,6 +92,11 @@ impl Board {
     }
 }
 
+/// Whether a status is worth telling to who has the one that is shown. `stale`: that one was shown for long.
+fn is_news(shown: &Status, now: &Status, stale: bool) -> bool {
+    if stale { shown != now } else { without_bytes(shown) != without_bytes(now) }
+}
+
 fn without_bytes(status: &Status) -> Status {
     let mut status = status.clone();
     for agent in status.agents.values_mut() {
@@ -107,4 +108,23 @@ fn without_bytes(status: &Status) -> Status {
 /// The status as it is told to who asks from there.
 pub fn told_to(status: &Status, address: IpAddr) -> Status {
     Status { panel_address: Some(address), ..status.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::tunnel::AgentStatus;
+
+    use super::*;
+
+    #[test]
+    fn bytes_alone_are_no_news_until_the_last_ones_are_old() {
+        let with = |agent: AgentStatus| Status { agents: [(1, agent)].into(), ..Status::default() };
+        let shown = with(AgentStatus::default());
+        let bytes =
+            with(AgentStatus { sent_bytes: 7, received_bytes: 9, ..AgentStatus::default() });
+        let stream = with(AgentStatus { streams: 1, ..AgentStatus::default() });
+        assert!(!is_news(&shown, &bytes, false) && is_news(&shown, &bytes, true));
+        assert!(is_news(&shown, &stream, false));
+        assert!(!is_news(&shown, &shown, true));
+    }
 }

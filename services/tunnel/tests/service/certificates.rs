@@ -144,7 +144,7 @@ async fn a_certificate_is_renewed_for_the_tunnels_own_key_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_a_status_waits_for_another_and_bytes_alone_make_none() {
+async fn who_has_a_status_waits_for_another() {
     let (agent, listener) = forwarded(1).await;
     let (tunnel, ca) = Tunnel::paired(table(1, vec![agent.clone()])).await;
     let mut panel = tunnel.panel(&ca).await;

@@ -1,5 +1,7 @@
 //! A tunnel in this process, a panel's authority, and clients.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::{
     io,
     net::SocketAddr,

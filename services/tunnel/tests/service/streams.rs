@@ -6,7 +6,7 @@ use hyper::{Request, StatusCode};
 use model::tunnel::Table;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
@@ -248,13 +248,18 @@ async fn the_streams_of_a_server_that_left_the_table_are_cut_and_no_others() {
     let (mut at_gone, mut at_kept) = (a.accept().await.unwrap().0, b.accept().await.unwrap().0);
     let mut panel = tunnel.panel(&ca).await;
     panel.put("/v1/table", &table(2, vec![second.clone()])).await.unwrap();
-    gone.read_u8().await.unwrap_err();
-    at_gone.read_u8().await.unwrap_err();
+    is_cut(&mut gone).await;
+    is_cut(&mut at_gone).await;
     kept.write_all(b"x").await.unwrap();
     assert_eq!(at_kept.read_u8().await.unwrap(), b'x');
     // Its number may stand for another server's port then.
     panel.put("/v1/table", &table(3, vec![agent(2, first.forward)])).await.unwrap();
-    kept.read_u8().await.unwrap_err();
+    is_cut(&mut kept).await;
+}
+
+async fn is_cut(stream: &mut (impl AsyncRead + Unpin)) {
+    let end = tokio::time::timeout(Duration::from_secs(10), stream.read_u8()).await;
+    end.expect("the stream is cut").unwrap_err();
 }
 
 async fn cut(change: impl FnOnce(&mut clusterducks_tunnel::run::Settings), word: &str) -> String {
@@ -262,8 +267,8 @@ async fn cut(change: impl FnOnce(&mut clusterducks_tunnel::run::Settings), word:
     let (tunnel, ca) = Tunnel::paired_with(table(1, vec![agent]), change).await;
     let (mut stream, _) = tunnel.panel(&ca).await.stream("/v1/connect/1").await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
-    server.read_u8().await.unwrap_err();
-    stream.read_u8().await.unwrap_err();
+    is_cut(&mut server).await;
+    is_cut(&mut stream).await;
     let mut panel = tunnel.panel(&ca).await;
     let line = format!("clusterducks_tunnel_streams_ended_total{{reason=\"{word}\"}} 1");
     wait_for("the count of it", async || panel.metrics().await.contains(&line).then_some(())).await;

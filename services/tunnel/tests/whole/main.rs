@@ -1,0 +1,196 @@
+//! The whole tunnel as its box runs it: the service as its own user with the two capabilities that its unit leaves it, real OpenSSH,
+//! real iptables, and a panel.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../ground/mod.rs"]
+mod ground;
+#[path = "../service/lab.rs"]
+mod lab;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::SocketAddr,
+    os::unix::fs::chown,
+    path::Path,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use ground::{
+    BROKER, Client as Site, GREETING, Sshd, Tunnel, agent, appliance, inside, key_file, make_key,
+    port, reaches_as, wait_until,
+};
+use hyper::StatusCode;
+use lab::{Ca, Client, anybody, known, table};
+use model::{
+    code::PairingCode,
+    tunnel::{API_PORT, SSH_PORT},
+};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const SECOND: Duration = Duration::from_secs(1);
+const BINARY: &str = "/usr/bin/clusterducks-tunnel";
+
+/// The service, as its unit starts it.
+struct Service(Child);
+
+impl Service {
+    fn start(tunnel: &Tunnel) -> Self {
+        let folders = &tunnel.folders;
+        for folder in [&folders.data, &folders.run, &folders.userdb] {
+            fs::create_dir_all(folder).unwrap();
+            chown(folder, Some(BROKER), Some(BROKER)).unwrap();
+        }
+        let capabilities = "-all,+net_admin,+kill";
+        let mut child = appliance("setpriv")
+            .args([&format!("--reuid={BROKER}"), &format!("--regid={BROKER}"), "--clear-groups"])
+            .arg(format!("--bounding-set={capabilities}"))
+            .arg(format!("--inh-caps={capabilities}"))
+            .arg(format!("--ambient-caps={capabilities}"))
+            .args(["--no-new-privs", BINARY, "serve"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("\"ready\"") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the service ended before it was ready");
+            eprint!("{line}");
+        }
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+        Self(child)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+/// What the box's screen shows to this user.
+fn standing(uid: u32) -> Option<Value> {
+    let shown = appliance("setpriv")
+        .args([&format!("--reuid={uid}"), "--clear-groups", BINARY, "ctl", "standing"])
+        .output()
+        .unwrap();
+    shown.status.success().then(|| serde_json::from_slice(&shown.stdout).unwrap())
+}
+
+async fn panel(ca: &Ca) -> Client {
+    Client::connect(api(), &known(ca, &ca.issue("panel", 1))).await.unwrap()
+}
+
+fn api() -> SocketAddr {
+    ([127, 0, 0, 1], API_PORT).into()
+}
+
+async fn pair(ca: &Ca, agents: Vec<model::tunnel::Agent>) {
+    let shown = standing(0).unwrap();
+    let code = PairingCode::parse(shown["pairing"]["code"].as_str().unwrap()).unwrap();
+    let mut stranger = Client::connect(api(), &anybody()).await.unwrap();
+    let paired = stranger.pair(&code.secret, ca, table(1, agents)).await.unwrap();
+    assert_eq!(paired, StatusCode::NO_CONTENT);
+}
+
+/// A box at a site joins with any key, and says and hears a word.
+async fn join(site: &Site, server: &Sshd, ca: &Ca) {
+    make_key("/mnt/key-any");
+    let mut ssh = site.ssh(server, "join", "/mnt/key-any");
+    ssh.arg("-T").arg(site.tunnel()).stdin(Stdio::piped());
+    let mut ssh = ssh.spawn().unwrap();
+    ssh.stdin.take().unwrap().write_all(b"let me in").unwrap();
+    let (mut stream, headers) = panel(ca).await.stream("/v1/joins").await.unwrap();
+    assert_eq!(headers["clusterducks-box-address"], site.address().as_str());
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "let me in");
+    stream.write_all(b"welcome").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut heard = String::new();
+    ssh.stdout.take().unwrap().read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "welcome");
+    assert!(ssh.wait().unwrap().success());
+}
+
+#[test]
+fn a_server_is_the_panels_from_joining_until_it_is_put_out() {
+    if !inside("a_server_is_the_panels_from_joining_until_it_is_put_out") {
+        return;
+    }
+    let tunnel = Tunnel::new();
+    let _service = Service::start(&tunnel);
+    let server = Sshd::start(&tunnel.config(SSH_PORT), SSH_PORT);
+    assert!(standing(65_534).is_none(), "the code is root's to see");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let ca = Ca::new("clusterducks");
+        pair(&ca, vec![agent(1, 10_001)]).await;
+        let site = Site::new(1);
+        join(&site, &server, &ca).await;
+
+        site.listen("127.0.0.1:8443");
+        let key = key_file(10_001);
+        let mut uplink = site.uplink(&server, port(10_001), &key, "127.0.0.1:8443");
+        assert!(uplink.forwards(), "{}", uplink.said());
+        let mut client = panel(&ca).await;
+        let there = |status: &Value| status["agents"]["1"]["since_ms"].is_u64();
+        assert_eq!(client.status_with(there).await["faults"], serde_json::json!([]));
+        let (mut stream, _) = panel(&ca).await.stream("/v1/connect/1").await.unwrap();
+        let mut greeting = vec![0; GREETING.len()];
+        stream.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(greeting, GREETING.as_bytes());
+        assert!(reaches_as(BROKER, "127.0.0.1:10001"));
+        assert!(!reaches_as(0, "127.0.0.1:10001"), "root does not get there by chance");
+
+        let (mut held, _) = panel(&ca).await.stream("/v1/connect/1").await.unwrap();
+        held.read_exact(&mut greeting).await.unwrap();
+        let begin = Instant::now();
+        let answer = client.put("/v1/table", &table(2, Vec::new())).await.unwrap();
+        assert_eq!(answer.0, StatusCode::NO_CONTENT);
+        let _cut = held.read_u8().await.unwrap_err();
+        uplink.ends(SECOND);
+        assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
+        let mut again = site.uplink(&server, port(10_001), &key, "127.0.0.1:8443");
+        assert!(!again.forwards(), "{}", again.said());
+        wait_until("its record is gone", SECOND, || {
+            (!Path::new("/run/userdb/a10001.user").exists()).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_port_held_by_another_user_is_told_and_the_rules_come_back_after_a_flush() {
+    if !inside("a_port_held_by_another_user_is_told_and_the_rules_come_back_after_a_flush") {
+        return;
+    }
+    let tunnel = Tunnel::new();
+    let _service = Service::start(&tunnel);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let ca = Ca::new("clusterducks");
+        pair(&ca, vec![agent(1, 10_001)]).await;
+        // Root is not the server's user.
+        ground::listen("127.0.0.1:10001");
+        let mut client = panel(&ca).await;
+        let told = client.status_with(|status| status["faults"][0].is_string()).await;
+        let fault = "port 10001 of server 1 is held by user 0";
+        assert_eq!(told["faults"], serde_json::json!([fault]));
+        let refused = panel(&ca).await.stream("/v1/connect/1").await;
+        assert_eq!(refused.unwrap_err().0, StatusCode::BAD_GATEWAY);
+
+        let rules = || {
+            let saved = appliance("iptables-save").output().unwrap().stdout;
+            String::from_utf8(saved).unwrap().matches("CLUSTERDUCKS").count()
+        };
+        let before = rules();
+        assert!(before > 0);
+        assert!(appliance("iptables").arg("-F").status().unwrap().success());
+        wait_until("the rules are back", 10 * SECOND, || (rules() == before).then_some(()));
+    });
+}
