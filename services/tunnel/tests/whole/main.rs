@@ -1,7 +1,12 @@
 //! The whole tunnel as its box runs it: the service as its own user with the two capabilities that its unit leaves it, real OpenSSH,
 //! real iptables, and a panel.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "../ground/mod.rs"]
 mod ground;
