@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use model::join::PANEL_HOST;
 use panel::{
     ca::{
         self, Algorithm, Authority, Ca, Certificate, Host, Issued, Key, Kind, RevocationList, Role,
@@ -309,7 +310,8 @@ pub fn revocations(folder: &Folder, ca: &Ca, panel: &Panel, now: SystemTime) -> 
     Ok(panel.keep_revocation_list(list)?)
 }
 
-/// The names and addresses that this box is reached by: what it is told, its host name (also by mDNS), and its addresses.
+/// The names and addresses that this box is reached by: what it is told, its host name (also by mDNS), its addresses, and the name
+/// that boxes ask for which come through a tunnel.
 pub fn hosts(told: &[Host]) -> Vec<Host> {
     let own = rustix::system::uname();
     let own = own.nodename().to_str().unwrap_or_default().to_ascii_lowercase();
@@ -329,6 +331,7 @@ pub fn hosts(told: &[Host]) -> Vec<Host> {
         IpAddr::V6(v6) => !v6.is_unicast_link_local(),
     };
     hosts.extend(addresses.filter(fine).map(Host::from));
+    hosts.extend(Host::try_from(PANEL_HOST).ok());
     let mut seen = std::collections::BTreeSet::new();
     hosts.retain(|host| seen.insert(host.to_str().into_owned()));
     hosts

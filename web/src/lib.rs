@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod api;
 pub mod app;
+pub mod arrivals;
 mod assets;
 pub mod authorities;
 pub mod backup;
@@ -28,5 +29,6 @@ pub mod problem;
 mod redirect;
 pub mod routes;
 pub mod run;
+pub mod seeds;
 pub mod serve;
 pub mod shapes;

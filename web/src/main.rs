@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
-use clusterducks_panel::{admin, run};
+use clusterducks_panel::{admin, fleet, run};
 use panel::{ca::Host, noun::UserName};
 use tracing_subscriber::EnvFilter;
 
@@ -34,6 +34,9 @@ enum Command {
         /// The port at which agents answer.
         #[arg(long, default_value_t = model::join::API_PORT)]
         agents_port: u16,
+        /// The port at which the APIs of tunnels answer.
+        #[arg(long, default_value_t = model::tunnel::API_PORT)]
+        tunnels_port: u16,
     },
     /// What an admin does on the box itself.
     #[command(subcommand)]
@@ -57,8 +60,9 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let data = arguments.data;
     let options = match arguments.command {
-        Command::Serve { listen, http_listen, hosts, agents_port } => {
-            run::Options { data, listen, http_listen, hosts, agents_port }
+        Command::Serve { listen, http_listen, hosts, agents_port, tunnels_port } => {
+            let ports = fleet::Ports { agents: agents_port, tunnels: tunnels_port };
+            run::Options { data, listen, http_listen, hosts, ports }
         }
         Command::Admin(Admin::ResetPassword { name }) => {
             let password = admin::reset_password(&data, &name)?;

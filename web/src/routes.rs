@@ -202,6 +202,14 @@ fn records_elsewhere<T: Shape>() -> Vec<Route> {
     routes
 }
 
+/// What boxes ask, and nothing else: for streams that come through tunnels.
+pub(crate) fn for_boxes(app: App) -> Router {
+    let boxes = table().into_iter().filter(|route| route.door == Door::Box);
+    let router =
+        boxes.fold(Router::new(), |router, Route { path, answer, .. }| router.route(&path, answer));
+    router.layer(from_fn(guard::headers)).with_state(app)
+}
+
 /// All of the table. What is no page (a box that joins, the JSON API) stands beside the console, and does not pass its guard.
 pub fn router(app: App) -> Router {
     let (mut console, mut boxes, mut api) = (Router::new(), Router::new(), Router::new());

@@ -26,7 +26,7 @@ use crate::{
     authorities::{self, Client, Served},
     fleet,
     folder::Folder,
-    format, lookout, notices, redirect, routes,
+    format, lookout, notices, redirect, routes, seeds,
     serve::{Limits, Server},
 };
 
@@ -41,8 +41,8 @@ pub struct Options {
     pub http_listen: Option<SocketAddr>,
     /// Names and addresses beside those of the box.
     pub hosts: Vec<Host>,
-    /// Where agents answer.
-    pub agents_port: u16,
+    /// Where agents and tunnels answer.
+    pub ports: fleet::Ports,
 }
 
 /// The clock of the box.
@@ -94,7 +94,7 @@ impl Opened {
 /// # Errors
 /// What is kept can't be opened, or an address can't be listened on.
 pub async fn serve(options: Options) -> anyhow::Result<()> {
-    let Options { data, listen, http_listen, hosts, agents_port } = options;
+    let Options { data, listen, http_listen, hosts, ports } = options;
     let told = hosts.clone();
     let opened = tokio::task::spawn_blocking(move || open(&data, &told)).await??;
     announce(&opened).await;
@@ -108,8 +108,9 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let Opened { app, folder, served, client, .. } = opened;
     let (stop, stopped) = watch::channel(());
     let (end_link, link_ended) = watch::channel(());
-    let link = fleet::keep(app.clone(), folder.clone(), client, agents_port, link_ended);
-    let link = tokio::spawn(link);
+    let link = fleet::Link { client, ports, offer: offered.clone() };
+    let link = tokio::spawn(fleet::keep(app.clone(), folder.clone(), link, link_ended));
+    let seeds = tokio::spawn(seeds::rounds(app.clone(), ports.tunnels));
     let rounds = tokio::spawn(lookout::rounds(app.clone()));
     let notices = tokio::spawn(notices::deliver(app.clone()));
     let renewal = tokio::spawn(renew(app.clone(), folder, served, hosts, offer));
@@ -135,6 +136,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     renewal.abort();
     rounds.abort();
     notices.abort();
+    seeds.abort();
     secure.await?;
     if let Some(plain) = plain {
         plain.await?;

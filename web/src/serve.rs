@@ -104,6 +104,18 @@ impl Server {
         while connections.join_next().await.is_some() {}
     }
 
+    /// Serves what comes over one stream that somebody else accepted, by TLS.
+    pub(crate) async fn stream(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        from: IpAddr,
+        router: Router,
+    ) {
+        let Some(offer) = &self.tls else { return };
+        let (_stop, stopped) = watch::channel(());
+        self.secure(offer, stream, SocketAddr::new(from, 0), router, stopped).await;
+    }
+
     async fn connection(
         self,
         stream: TcpStream,
@@ -115,9 +127,20 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "TCP_NODELAY");
         }
-        let Some(offer) = &self.tls else {
-            return self.requests(stream, peer, router, stopped).await;
-        };
+        match &self.tls {
+            Some(offer) => self.secure(offer, stream, peer, router, stopped).await,
+            None => self.requests(stream, peer, router, stopped).await,
+        }
+    }
+
+    async fn secure(
+        &self,
+        offer: &Offer,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: SocketAddr,
+        router: Router,
+        stopped: watch::Receiver<()>,
+    ) {
         let tls = Arc::clone(&offer.borrow());
         let handshake = TlsAcceptor::from(tls).accept(stream);
         match tokio::time::timeout(self.limits.head_timeout, handshake).await {
@@ -180,10 +203,10 @@ async fn accept(
 
 /// How many connections each client has.
 #[derive(Debug, Clone, Default)]
-struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(crate) struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 impl Clients {
-    fn enter(&self, address: IpAddr, limit: usize) -> Option<Client> {
+    pub(crate) fn enter(&self, address: IpAddr, limit: usize) -> Option<Client> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = clients.entry(address).or_default();
         if *count >= limit {
@@ -195,7 +218,7 @@ impl Clients {
 }
 
 #[derive(Debug)]
-struct Client {
+pub(crate) struct Client {
     clients: Clients,
     address: IpAddr,
 }

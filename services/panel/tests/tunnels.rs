@@ -7,8 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[allow(dead_code, reason = "the console's tests use it too")]
 mod relay;
-#[allow(dead_code, reason = "the link to the fleet uses all of it")]
+#[allow(dead_code, reason = "each test binary uses its part")]
 mod room;
 
 use std::{

@@ -9,14 +9,13 @@ use axum::{
     routing::{get, post},
 };
 use model::{
-    code::Way,
     name::Mark,
     wire::{Event, Status},
 };
 use panel::{
     ca::{Reason, Serial},
     codes::{self, SeedFile},
-    noun::{Id, Network, Server},
+    noun::{Id, Network, Server, TunnelName},
     operations::Panel,
     secret::ExposeSecret as _,
     store::{Booked, Health, Join, JoinCode, JoinedBox},
@@ -78,8 +77,12 @@ struct Shown {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NewJoinCode {
-    /// Where the box finds the panel, with the port if it is not 443.
+    /// Where the box finds the panel, with the port if it is not 443; not needed where it joins through a tunnel.
+    #[serde(default)]
     host: String,
+    /// The tunnel of the network that the box joins through; absent where it reaches the panel itself.
+    #[serde(default)]
+    tunnel: Option<TunnelName>,
     /// How long it is good.
     #[schemars(range(min = 1, max = 168))]
     hours: u64,
@@ -307,13 +310,20 @@ async fn make_code(
     Body(new): Body<NewJoinCode>,
 ) -> Result<(StatusCode, Json<MadeJoinCode>), Refusal> {
     let help = "give a name or an address, with a port if it is not 443";
-    let faulty = || Refusal::Faulty(vec![Fault::at("/host", help)]);
-    let host = join::address(&new.host).ok_or_else(faulty)?;
+    let id = Id::new(network);
+    let ways = app.ask(move |panel| panel.ways_of(actor, id)).await?;
+    let tunnel = new.tunnel.as_ref().map_or("", TunnelName::as_str);
+    let faulty = || match &new.tunnel {
+        Some(_) => Fault::at("/tunnel", "name a tunnel of this network that is paired"),
+        None => Fault::at("/host", help),
+    };
+    let way = join::way(&ways, tunnel, &new.host);
+    let (way, host) = way.ok_or_else(|| Refusal::Faulty(vec![faulty()]))?;
     let lifetime = Duration::from_secs(new.hours.saturating_mul(3600));
     // Longer than any code may be good; the operation says so.
     let lasts = lifetime.min(Duration::from_secs(365 * 24 * 3600));
     let root = app.ca().root().fingerprint();
-    let code = codes::join_code(Way::Panel, host, &root, SystemTime::now(), lasts);
+    let code = codes::join_code(way, host, &root, SystemTime::now(), lasts);
     let digest = codes::digest(&code.secret);
     let lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
     let made = app.change(move |panel| {

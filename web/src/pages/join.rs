@@ -12,7 +12,7 @@ use model::code::{Address, Host, Way};
 use panel::{
     access::Verb,
     codes::{self, SeedFile},
-    noun::{Id, Noun, Server},
+    noun::{Id, Noun, Server, Stored, Tunnel},
     secret::ExposeSecret as _,
     store::FieldError,
 };
@@ -36,6 +36,7 @@ struct JoinPage {
     site: Site,
     form: FormView,
     servers: Vec<String>,
+    tunnels: Vec<String>,
 }
 
 /// The code, for the only time.
@@ -67,6 +68,9 @@ pub async fn show(
     fields.put("hours", 24);
     fields.put("confirm", "on");
     fields.put("server", asked.get("server"));
+    let network_id = Id::new(network);
+    let ways = app.ask(move |panel| panel.ways_of(seat.actor, network_id)).await?;
+    fields.put_some("tunnel", ways.first().map(|way| &way.value.name));
     let form = FormView { fields, ..FormView::default() };
     draw(&app, frame, seat, Id::new(network), form, StatusCode::OK).await
 }
@@ -81,13 +85,16 @@ async fn draw(
 ) -> Result<Response, Problem> {
     let actor = seat.actor;
     let found = app.ask(move |panel| {
-        Ok((Site::of(panel, actor, network)?, names::<Server>(panel, actor, Some(network))?))
+        let ways = panel.ways_of(actor, network)?.into_iter();
+        let tunnels: Vec<_> = ways.map(|way| way.value.name.to_string()).collect();
+        let servers = names::<Server>(panel, actor, Some(network))?;
+        Ok((Site::of(panel, actor, network)?, servers, tunnels))
     });
-    let (site, servers) = found.await?;
+    let (site, servers, tunnels) = found.await?;
     if !frame.may_in(Verb::Create, Noun::Server, network) {
         return Err(Problem::forbidden(Verb::Create, Noun::Server));
     }
-    page(status, &JoinPage { frame, site, form, servers })
+    page(status, &JoinPage { frame, site, form, servers, tunnels })
 }
 
 /// Where a new box shall find the panel.
@@ -105,6 +112,16 @@ pub(crate) fn address(text: &str) -> Option<Address> {
     Some(Address { host: Host::try_from(host).ok()?, port })
 }
 
+/// The way of a box to the panel: through this tunnel of its network, or straight to the panel where none is named; `None` where
+/// that can't be read.
+pub(crate) fn way(ways: &[Stored<Tunnel>], tunnel: &str, host: &str) -> Option<(Way, Address)> {
+    if tunnel.is_empty() {
+        return Some((Way::Panel, address(host)?));
+    }
+    let named = ways.iter().find(|way| way.value.name.as_str() == tunnel)?;
+    Some((Way::Tunnel, named.value.address()))
+}
+
 /// Makes the code and shows it: the answer to this request alone has it.
 ///
 /// # Errors
@@ -118,14 +135,16 @@ pub async fn make(
 ) -> Result<Response, Problem> {
     let (actor, network) = (seat.actor, Id::new(network));
     let mut form = Reader::new(&fields);
-    let host = match address(fields.get("host")) {
-        Some(host) => Some(host),
+    let ways = app.ask(move |panel| panel.ways_of(actor, network)).await?;
+    let host = match way(&ways, fields.get("tunnel"), fields.get("host")) {
+        Some(way) => Some(way),
+        None if fields.has("tunnel") => form.fault("tunnel", "choose a tunnel of this network"),
         None => form.fault("host", "give a name or an address, with a port if it is not 443"),
     };
     let hours: Option<u64> = form.required("hours");
     let read = form.finish(host.zip(hours));
     let confirm = fields.has("confirm");
-    let (host, hours) = match read {
+    let ((way, host), hours) = match read {
         Ok(read) => read,
         Err(faults) => {
             let form = FormView::faulty(fields, faults);
@@ -134,7 +153,7 @@ pub async fn make(
     };
     let lifetime = Duration::from_secs(hours.saturating_mul(3600));
     let root = app.ca().root().fingerprint();
-    let code = codes::join_code(Way::Panel, host, &root, SystemTime::now(), lifetime);
+    let code = codes::join_code(way, host, &root, SystemTime::now(), lifetime);
     let digest = codes::digest(&code.secret);
     let lasts_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
     let name = fields.get("server").to_owned();

@@ -21,7 +21,11 @@ mod guard;
 mod lists;
 mod live;
 mod records;
+#[allow(dead_code, reason = "the panel's own tests do more to tunnels")]
+#[path = "../../../services/panel/tests/relay/mod.rs"]
+mod relay;
 mod rig;
 mod routes;
 mod servers;
 mod templates;
+mod tunnels;

@@ -14,7 +14,7 @@ use clusterducks_panel::{
     folder::Folder,
     guard::new_secret,
     routes, run,
-    serve::{Limits, Server},
+    serve::{Limits, Offer, Server},
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Bytes, client::conn::http1, client::conn::http1::SendRequest};
@@ -42,9 +42,10 @@ pub(crate) struct Rig {
     pub(crate) app: App,
     pub(crate) code: String,
     pub(crate) address: SocketAddr,
-    tls: TlsConnector,
+    pub(crate) tls: TlsConnector,
     pub(crate) data: Folder,
     client: Client,
+    offer: Offer,
     stop: watch::Sender<()>,
     pub(crate) folder: TempDir,
 }
@@ -73,6 +74,7 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let (stop, mut stopped) = watch::channel(());
         let (_, tls) = watch::channel(opened.config());
+        let offer = tls.clone();
         let server = Server { limits: Limits::default(), tls: Some(tls) };
         let router = routes::router(opened.app.clone());
         tokio::spawn(server.serve(listener, router, async move {
@@ -81,14 +83,16 @@ impl Rig {
         let code = opened.code.expose_secret().to_owned();
         let tls = TlsConnector::from(Arc::new(client));
         let (data, client) = (opened.folder, opened.client);
-        Self { app: opened.app, code, address, tls, data, client, stop, folder }
+        Self { app: opened.app, code, address, tls, data, client, offer, stop, folder }
     }
 
     /// The link to agents that answer at this port, until this is dropped.
     pub(crate) fn link(&self, port: u16) -> JoinHandle<()> {
         let stopped = self.stop.subscribe();
         let (app, data) = (self.app.clone(), self.data.clone());
-        tokio::spawn(fleet::keep(app, data, self.client.clone(), port, stopped))
+        let ports = fleet::Ports { agents: port, tunnels: port };
+        let link = fleet::Link { client: self.client.clone(), ports, offer: self.offer.clone() };
+        tokio::spawn(fleet::keep(app, data, link, stopped))
     }
 
     pub(crate) fn panel(&self) -> &Panel {

@@ -17,7 +17,7 @@ use super::{Actor, Error, Panel, Work, invalid};
 use crate::{
     access::Verb,
     ca::{self, Ca, Issued, PublicKey, Reason, Subject},
-    noun::{Id, Noun, Stored, Tunnel},
+    noun::{Id, Network, Noun, Place, Stored, Tunnel},
     secret::{BoxKey, ExposeSecret as _, Purpose},
     store::{self, FieldError, Pairing, PairingSeed, Relay, Tx},
     tunnels::{Board, Presences},
@@ -75,6 +75,30 @@ impl Panel {
             }
             let pairings = work.tx.pairings()?.into_iter();
             Ok(pairings.map(|pairing| (pairing.tunnel, pairing)).collect())
+        })
+    }
+
+    /// The tunnels that a network's servers may join through: those of its own that are known to be the panel's, in its order.
+    ///
+    /// # Errors
+    /// There is no such network that the actor may see.
+    pub fn ways_of(
+        &self,
+        actor: Actor,
+        network: Id<Network>,
+    ) -> Result<Vec<Stored<Tunnel>>, Error> {
+        self.read(actor, |work| {
+            let mut ways = Vec::new();
+            for name in &work.seen(network)?.value.tunnels {
+                let Some(id) = work.tx.find::<Tunnel>(Place::Panel, name.as_str())? else {
+                    continue;
+                };
+                let pairing = work.tx.pairing(id)?;
+                if pairing.is_some_and(|pairing| pairing.confirmed_ms.is_some()) {
+                    ways.extend(work.tx.get(id)?);
+                }
+            }
+            Ok(ways)
         })
     }
 

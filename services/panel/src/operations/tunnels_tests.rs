@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     ca::{Algorithm, Authority, Key},
     codes,
-    noun::{Network, Place, Server},
+    noun::Server,
     testing::{self, ROOT, Rig, fields, value},
 };
 
@@ -175,6 +175,9 @@ fn a_server_is_told_the_paired_tunnels_of_its_network_in_their_order() {
     let document = rig.panel.document(ROOT, id(&joined)).unwrap().unwrap();
     let desired: model::desired::Desired = serde_json::from_str(&document.body).unwrap();
     assert_eq!(desired.uplinks, joined.uplinks);
+    let ways = rig.panel.ways_of(ROOT, rig.network).unwrap().into_iter().map(|way| way.id);
+    let [_, b, c, d, e, f] = tunnels;
+    assert_eq!(ways.collect::<Vec<_>>(), [b, c, f, e, d], "a code may lead through any");
     assert_eq!(join(&rig, None, None).link, Link::Direct, "it has no key for tunnels");
     let peers = rig.panel.peers().unwrap();
     let peer = |joined: &Joined| peers.iter().find(|peer| peer.server == id(joined)).unwrap();

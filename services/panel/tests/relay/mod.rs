@@ -83,8 +83,18 @@ struct State {
 }
 
 impl Relay {
+    /// Where the tunnel of this number is.
+    pub(crate) fn place(number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 78, number)
+    }
+
     pub(crate) async fn start(number: u8, port: u16) -> Self {
-        let address = Ipv4Addr::new(127, 0, 78, number);
+        Self::start_with(number, port, JoinSecret::new(rand::random())).await
+    }
+
+    /// Starts one whose code has this secret, as from a seed file.
+    pub(crate) async fn start_with(number: u8, port: u16, secret: JoinSecret) -> Self {
+        let address = Self::place(number);
         let key = KeyPair::generate().unwrap();
         let (boxes, waiting) = mpsc::channel(4);
         let request = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
@@ -95,7 +105,7 @@ impl Relay {
         };
         let state = Arc::new(State {
             key,
-            secret: JoinSecret::new(rand::random()),
+            secret,
             kept: Mutex::default(),
             status: watch::Sender::new(status),
             alive: watch::Sender::new(true),
