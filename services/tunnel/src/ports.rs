@@ -76,8 +76,13 @@ impl Ports {
     /// # Errors
     /// The kernel's list can't be read.
     pub async fn look(&self) -> Result<Listeners, Error> {
-        let bytes = files::nonblocking::read_if_exists(&self.list).await?.unwrap_or_default();
-        parse_listeners(&String::from_utf8_lossy(&bytes))
+        let list = self.list.clone();
+        // With 10,000 servers there are 20,000 lines.
+        let looked = tokio::task::spawn_blocking(move || {
+            let bytes = files::read_if_exists(&list)?.unwrap_or_default();
+            parse_listeners(&String::from_utf8_lossy(&bytes))
+        });
+        looked.await.expect("the look returns its failures, and it is not cancelled once it runs")
     }
 
     /// Who listens on this port.

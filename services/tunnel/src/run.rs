@@ -3,7 +3,6 @@
 
 use std::{
     net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -112,9 +111,6 @@ impl Service {
         make_users: MakeUsers,
     ) -> anyhow::Result<Self> {
         let folders = settings.folders.clone();
-        // Others find the socket and the keys in it, and list nothing.
-        std::fs::set_permissions(&folders.run, std::fs::Permissions::from_mode(0o711))
-            .with_context(|| format!("no access to {}", folders.run.display()))?;
         let faults = Faults::default();
         let beginning = Beginning {
             folders: folders.clone(),

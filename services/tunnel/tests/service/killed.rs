@@ -18,7 +18,7 @@ use crate::lab::{Ca, Client, anybody, forwarded, known, settings, table, wait_fo
 /// Where the service of the other process has its folders.
 const FOLDER: &str = "CLUSTERDUCKS_TEST_FOLDER";
 /// Moments at which it is killed.
-const ROUNDS: u32 = 30;
+const ROUNDS: u32 = 16;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it is the process that the next test kills"]

@@ -9,6 +9,7 @@
 )]
 
 mod certificates;
+mod clients;
 mod joins;
 mod killed;
 mod lab;
