@@ -17,6 +17,7 @@ use host::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -55,6 +56,12 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
 /// After accept(2) failed for want of descriptors or memory, others get the time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A panel whose power was cut would be waited for: its streams have places, and boxes that join would be handed to it. After half a
+/// minute the kernel knows (tcp(7)). TCP_USER_TIMEOUT would know sooner, and cut who is only slow to read.
+const SILENCE: Duration = Duration::from_secs(15);
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
 
 /// Serves a router to whom the door lets in.
 #[derive(Debug, Clone)]
@@ -100,8 +107,8 @@ impl Server {
 
     async fn connection(self, stream: TcpStream, peer: SocketAddr, router: Router, place: Place) {
         let _held = self.metrics.connection();
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "TCP_NODELAY");
+        if let Err(error) = tune(&stream) {
+            tracing::debug!(%peer, %error, "TCP options");
         }
         let mut door = self.door.clone();
         let config = door.borrow_and_update().config();
@@ -166,4 +173,12 @@ impl Server {
             Err(_elapsed) => tracing::debug!(%peer, "connection cut off after pairing"),
         }
     }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(stream, PROBE_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    Ok(sockopt::set_socket_keepalive(stream, true)?)
 }
