@@ -170,6 +170,37 @@ fn a_server_is_the_panels_from_joining_until_it_is_put_out() {
 }
 
 #[test]
+fn a_service_that_is_killed_finds_its_panel_and_its_servers_again() {
+    if !inside("a_service_that_is_killed_finds_its_panel_and_its_servers_again") {
+        return;
+    }
+    let tunnel = Tunnel::new();
+    let service = Service::start(&tunnel);
+    let server = Sshd::start(&tunnel.config(SSH_PORT), SSH_PORT);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let ca = Ca::new("clusterducks");
+        pair(&ca, vec![agent(1, 10_001)]).await;
+        let site = Site::new(1);
+        site.listen("127.0.0.1:8443");
+        let key = key_file(10_001);
+        let mut uplink = site.uplink(&server, port(10_001), &key, "127.0.0.1:8443");
+        assert!(uplink.forwards(), "{}", uplink.said());
+
+        drop(service);
+        assert!(Client::connect(api(), &anybody()).await.is_err(), "it is gone");
+        let _service = Service::start(&tunnel);
+        let (mut stream, _) = panel(&ca).await.stream("/v1/connect/1").await.unwrap();
+        let mut greeting = vec![0; GREETING.len()];
+        stream.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(greeting, GREETING.as_bytes());
+        assert!(uplink.runs(), "its session is the one from before");
+        let shown = standing(0).unwrap();
+        assert_eq!(shown["pairing"]["name"], "north");
+    });
+}
+
+#[test]
 fn a_port_held_by_another_user_is_told_and_the_rules_come_back_after_a_flush() {
     if !inside("a_port_held_by_another_user_is_told_and_the_rules_come_back_after_a_flush") {
         return;
