@@ -3,13 +3,14 @@
 
 mod cause;
 mod facts;
+mod tunnels;
 
 use std::collections::BTreeMap;
 
 pub use cause::{Cause, Severity};
 pub use facts::{
     BackupFacts, BootFacts, CertificateFacts, ChannelFacts, Clash, Facts, NetworkFacts, Refusal,
-    ServerFacts,
+    ServerFacts, TunnelFacts, TunnelledFacts,
 };
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,12 @@ pub fn alerts(facts: &Facts, now_ms: u64) -> Vec<Alert> {
     }
     for network in &facts.networks {
         found.boots(network);
+    }
+    for tunnel in &facts.tunnels {
+        found.tunnel(tunnel);
+    }
+    for network in &facts.tunnelled {
+        found.tunnelled(network);
     }
     found.panel();
     let mut alerts: Vec<Alert> = found.alerts.into_values().collect();

@@ -73,6 +73,8 @@ pub fn solution(alert: &Alert) -> String {
         }
         Cause::MachinesWaiting { .. } => format!("/servers/{id}#machines"),
         Cause::AddressClash { .. } => format!("/devices/{id}"),
+        Cause::TunnelDown { .. } | Cause::TunnelFaults { .. } => format!("/tunnels/{id}"),
+        Cause::NoTunnel { .. } => format!("/networks/{network}/settings"),
         Cause::BackupNever | Cause::BackupOld { .. } => "/settings#backup".to_owned(),
         Cause::NoticesFail { .. } => format!("/channels/{id}"),
     }

@@ -114,6 +114,25 @@ pub enum Cause {
         /// Why.
         why: String,
     },
+    /// A tunnel does not answer.
+    TunnelDown {
+        /// Why there is no connection.
+        error: Option<String>,
+    },
+    /// Something is not as it should be on a tunnel.
+    TunnelFaults {
+        /// How much.
+        count: u64,
+        /// The first of it.
+        fault: String,
+    },
+    /// No tunnel of a network is there, and servers of it can be reached in no other way.
+    NoTunnel {
+        /// How many servers.
+        servers: u64,
+        /// The names of its tunnels.
+        tunnels: Vec<String>,
+    },
     /// Devices stand still in their boot.
     BootsStuck {
         /// How many.
@@ -175,6 +194,9 @@ impl Cause {
             Self::CertificateEnds { .. } => "certificate-ends",
             Self::CertificateFaulty { .. } => "certificate-faulty",
             Self::ImportFailed { .. } => "import-failed",
+            Self::TunnelDown { .. } => "tunnel-down",
+            Self::TunnelFaults { .. } => "tunnel-faults",
+            Self::NoTunnel { .. } => "no-tunnel",
             Self::BootsStuck { .. } => "boots-stuck",
             Self::BootsFailed { .. } => "boots-failed",
             Self::MachinesWaiting { .. } => "machines-waiting",
@@ -267,6 +289,15 @@ impl fmt::Display for Cause {
             }
             Self::ImportFailed { volume, why } => {
                 write!(f, "the image of volume {volume} can't be imported: {why}")
+            }
+            Self::TunnelDown { error } => write!(f, "it does not answer{}", Why(error)),
+            Self::TunnelFaults { count, fault } => match count {
+                0 | 1 => f.write_str(fault),
+                more => write!(f, "{fault} (and {} more)", more - 1),
+            },
+            Self::NoTunnel { servers, tunnels } => {
+                let (servers, tunnels) = (Count(*servers, "server", "servers"), tunnels.join(", "));
+                write!(f, "{servers} can't be reached, for no tunnel of it answers: {tunnels}")
             }
             Self::BootsStuck { count, devices } => {
                 let (of, names) =

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Alert;
 use crate::{
-    noun::{Device, Id, Network, Organization, Server},
+    fleet::State,
+    noun::{Device, Id, Network, Organization, Server, Tunnel},
     sighting::{Machine, Sighting},
 };
 
@@ -20,6 +21,10 @@ pub struct Facts {
     pub servers: Vec<ServerFacts>,
     /// Networks with boots that somebody has to look at.
     pub networks: Vec<NetworkFacts>,
+    /// Tunnels that are the panel's.
+    pub tunnels: Vec<TunnelFacts>,
+    /// Networks with servers that are reached through tunnels alone.
+    pub tunnelled: Vec<TunnelledFacts>,
     /// Certificates of the panel itself.
     pub own_certificates: Vec<CertificateFacts>,
     /// The panel's backup.
@@ -87,6 +92,38 @@ pub struct Clash {
     pub mac: Mac,
     /// When it asked last, in milliseconds since 1970.
     pub seen_ms: u64,
+}
+
+/// A tunnel that is the panel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelFacts {
+    /// Its number.
+    pub id: Id<Tunnel>,
+    /// Its name.
+    pub name: String,
+    /// Whether it is there.
+    pub state: State,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Why there is no connection, or it can't be told who may come in.
+    pub error: Option<String>,
+    /// What it says is not as it should be.
+    pub faults: Vec<String>,
+}
+
+/// A network with servers that are reached through tunnels alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelledFacts {
+    /// Its number.
+    pub id: Id<Network>,
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub organization: Id<Organization>,
+    /// How many such servers it has.
+    pub servers: u64,
+    /// Its tunnels that are the panel's.
+    pub tunnels: Vec<Id<Tunnel>>,
 }
 
 /// A certificate.

@@ -3,7 +3,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::sighting::{Machine, PoolSeen, Sighting};
+use crate::{
+    fleet::State,
+    sighting::{Machine, PoolSeen, Sighting},
+};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -30,6 +33,62 @@ fn sound() -> ServerFacts {
 
 fn facts(server: ServerFacts) -> Facts {
     Facts { started_ms: NOW - DAY_MS, servers: vec![server], ..Facts::default() }
+}
+
+fn tunnel(id: i64, state: State, since_ms: u64) -> TunnelFacts {
+    let (name, error) = (format!("relay-{id}"), (state == State::Lost).then(|| "gone".to_owned()));
+    TunnelFacts { id: Id::new(id), name, state, since_ms, error, faults: Vec::new() }
+}
+
+fn tunnelled(tunnels: Vec<TunnelFacts>) -> Facts {
+    let network = TunnelledFacts {
+        id: Id::new(3),
+        name: "north".to_owned(),
+        organization: Id::new(2),
+        servers: 2,
+        tunnels: tunnels.iter().map(|tunnel| tunnel.id).collect(),
+    };
+    Facts { tunnels, tunnelled: vec![network], ..Facts::default() }
+}
+
+#[test]
+fn a_tunnel_that_is_away_is_told_to_the_panel_and_a_network_without_any_to_its_people() {
+    let told = |facts: &Facts| -> Vec<_> {
+        let found = alerts(facts, NOW).into_iter();
+        found.map(|alert| (alert.key, alert.severity, alert.place, alert.since_ms)).collect()
+    };
+    let (north, long, short) = (Id::<Network>::new(3).place(), NOW - 10 * MINUTE_MS, NOW - 1_000);
+    let there = tunnel(2, State::Connected, long);
+    let one_of_two = tunnelled(vec![tunnel(1, State::Lost, long), there]);
+    let down = |id: i64| (format!("tunnel-down/{id}"), Severity::Warning, Place::Panel, long);
+    assert_eq!(told(&one_of_two), [down(1)]);
+    let none = tunnelled(vec![tunnel(1, State::Lost, long), tunnel(2, State::Lost, long)]);
+    let nothing = ("no-tunnel/3".to_owned(), Severity::Critical, north, long);
+    assert_eq!(told(&none), [nothing.clone(), down(1), down(2)]);
+    let words = alerts(&none, NOW)[0].cause.to_string();
+    assert_eq!(words, "2 servers can't be reached, for no tunnel of it answers: relay-1, relay-2");
+    assert_eq!(told(&tunnelled(vec![tunnel(1, State::Lost, short)])), [], "it may come back");
+    // A panel that was started anew still says so, and since when.
+    let mut anew = tunnelled(vec![tunnel(1, State::Connecting, NOW)]);
+    assert_eq!(told(&anew), []);
+    let before = alerts(&tunnelled(vec![tunnel(1, State::Lost, long)]), NOW).into_iter();
+    anew.standing = before.map(|alert| (alert.key.clone(), alert)).collect();
+    assert_eq!(told(&anew), [nothing, down(1)]);
+}
+
+#[test]
+fn what_a_tunnel_says_of_itself_is_told_and_so_is_that_it_cannot_be_told_who_may_come_in() {
+    let mut faulty = tunnel(1, State::Connected, NOW - DAY_MS);
+    faulty.faults = vec!["its rules are not in force".to_owned(), "sshd is down".to_owned()];
+    let words = |tunnel: &TunnelFacts| {
+        let facts = Facts { tunnels: vec![tunnel.clone()], ..Facts::default() };
+        alerts(&facts, NOW).into_iter().map(|alert| alert.cause.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&faulty), ["its rules are not in force (and 1 more)"]);
+    faulty.faults.clear();
+    assert!(words(&faulty).is_empty());
+    faulty.error = Some("the tunnel says: no".to_owned());
+    assert_eq!(words(&faulty), ["the tunnel says: no"]);
 }
 
 fn boots(boots: Vec<BootFacts>) -> Facts {

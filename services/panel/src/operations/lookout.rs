@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::{Actor, Error, Panel, Work, notices::tell};
 use crate::{
     access::{Matter, Verb},
-    alerts::{Alert, CertificateFacts, Facts, NEWS_MS, Refusal, Severity, alerts},
+    alerts::{Alert, CertificateFacts, Facts, NEWS_MS, Refusal, Severity, TunnelFacts, alerts},
     fleet::{Connection, Connections, State},
     noun::{Id, Network, Place},
     store::{Contact, Tx},
+    tunnels::{Presence, Presences},
 };
 
 /// What whoever runs the panel knows of it.
@@ -44,6 +45,7 @@ impl Panel {
     }
 
     fn look_with(&self, own: &Own, connections: &Connections) -> Result<bool, Error> {
+        let presences = self.tunnels_board.all();
         let now_ms = (self.clock)();
         self.store.write(|tx| {
             for (server, connection) in connections {
@@ -54,7 +56,8 @@ impl Panel {
                 }
             }
             let standing = tx.standing_alerts()?;
-            let facts = facts(tx, own, &standing, now_ms)?;
+            let mut facts = facts(tx, own, &standing, now_ms)?;
+            facts.tunnels = tunnels(tx, &presences)?;
             let found = alerts(&facts, now_ms);
             let changed = tx.keep_alerts(&found, &standing)?;
             Ok(tell(tx, &found, now_ms)? || changed)
@@ -122,6 +125,17 @@ fn contact(connection: &Connection) -> Option<Contact> {
     Some(Contact { seen_ms: connection.seen_ms, clock_ms: connection.clock_ms, error, refused })
 }
 
+/// The tunnels that are the panel's, as the link sees them; before it looked, none is known to be away.
+fn tunnels(tx: Tx<'_>, presences: &Presences) -> Result<Vec<TunnelFacts>, Error> {
+    let one = |(id, name)| {
+        let Presence { state, since_ms, error, status, .. } =
+            presences.get(&id).cloned().unwrap_or_default();
+        let faults = status.filter(|_| state == State::Connected).map(|status| status.faults);
+        TunnelFacts { id, name, state, since_ms, error, faults: faults.unwrap_or_default() }
+    };
+    Ok(tx.paired_tunnels()?.into_iter().map(one).collect())
+}
+
 fn facts(tx: Tx<'_>, own: &Own, standing: &[Alert], now_ms: u64) -> Result<Facts, Error> {
     let standing: BTreeMap<_, _> =
         standing.iter().map(|alert| (alert.key.clone(), alert.clone())).collect();
@@ -129,6 +143,8 @@ fn facts(tx: Tx<'_>, own: &Own, standing: &[Alert], now_ms: u64) -> Result<Facts
         started_ms: own.started_ms,
         servers: tx.server_facts(now_ms)?,
         networks: tx.network_facts(now_ms.saturating_sub(NEWS_MS))?,
+        tunnels: Vec::new(),
+        tunnelled: tx.tunnelled_facts()?,
         own_certificates: own.certificates.clone(),
         backup: tx.backup_facts()?,
         channels: tx.channel_facts()?,

@@ -324,14 +324,22 @@ impl Panel {
         Arc::clone(&self.tunnels_board)
     }
 
-    /// How the tunnels are that are the panel's, or may be: for those who see tunnels. Empty while the link does not run.
+    /// How the tunnels are that are the panel's, or may be: for those who see tunnels. What they say, which speaks of everybody's
+    /// servers, is for those who may change them. Empty while the link does not run.
     ///
     /// # Errors
     /// The actor is not known.
     pub fn presences(&self, actor: Actor) -> Result<Presences, Error> {
         self.read(actor, |work| {
-            let sees = work.scope::<Tunnel>() != store::Scope::Nothing;
-            Ok(if sees { self.tunnels_board.all() } else { Presences::default() })
+            let all = |verb| work.scope_to::<Tunnel>(verb) != store::Scope::Nothing;
+            let mut presences = self.tunnels_board.all();
+            presences.retain(|_, _| all(Verb::Read));
+            if !all(Verb::Change) {
+                for presence in presences.values_mut() {
+                    (presence.error, presence.trouble, presence.status) = (None, None, None);
+                }
+            }
+            Ok(presences)
         })
     }
 

@@ -5,7 +5,7 @@ use std::{
 
 use model::{
     join::{Answer, Hardware, Joined, Link, Request},
-    tunnel::{ForwardPort, Uplink},
+    tunnel::{ForwardPort, Status, Uplink},
 };
 use rcgen::{CertificateParams, KeyPair};
 
@@ -13,7 +13,9 @@ use super::*;
 use crate::{
     ca::{Algorithm, Authority, Key},
     codes,
+    fleet::State,
     noun::Server,
+    operations::Own,
     testing::{self, ROOT, Rig, fields, value},
 };
 
@@ -240,6 +242,38 @@ fn a_tunnel_is_paired_once_and_what_it_was_given_counts_until_that_is_forgotten(
         rig.panel.renew_tunnel(&CA, relay, &request),
         Err(CertifyError::Operation(Error::NotFound { .. }))
     ));
+}
+
+#[test]
+fn a_tunnel_that_is_away_is_an_alert_and_so_is_the_network_that_it_alone_leads_to() {
+    let rig = rig();
+    let relay = tunnel(&rig, "relay");
+    pair(&rig, relay);
+    choose(&rig, &["relay"]).unwrap();
+    join(&rig, Some("A"), None);
+    let told = |actor| -> Vec<_> {
+        rig.panel.look_around(&Own::default()).unwrap();
+        let alerts = rig.panel.alerts(actor, None).unwrap().into_iter();
+        let words = alerts.map(|alert| alert.cause.word());
+        words.filter(|word| word.contains("tunnel")).collect()
+    };
+    let board = rig.panel.tunnels_board();
+    let faults = vec!["sshd is down".to_owned()];
+    board.note(relay, |presence| {
+        presence.state = State::Connected;
+        presence.status = Some(Status { faults, ..Status::default() });
+    });
+    assert_eq!(told(ROOT), ["tunnel-faults"]);
+    board.note(relay, |presence| (presence.state, presence.since_ms) = (State::Lost, 0));
+    assert_eq!(told(ROOT), ["no-tunnel", "tunnel-down"]);
+    let viewer = rig.user("vera", "member", Some("viewer"));
+    assert_eq!(told(viewer), ["no-tunnel"]);
+    // How it is, everybody sees; what it says, only who may change it.
+    let seen = |actor| {
+        let presence = rig.panel.presences(actor).unwrap().remove(&relay).unwrap();
+        (presence.state, presence.status.is_some())
+    };
+    assert_eq!((seen(ROOT), seen(viewer)), ((State::Lost, true), (State::Lost, false)));
 }
 
 #[test]

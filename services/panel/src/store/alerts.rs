@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Error, Tx, contacts::sighting};
+use super::{Error, Tx, contacts::sighting, tunnels::listed};
 use crate::{
     alerts::{
         Alert, BackupFacts, BootFacts, CertificateFacts, ChannelFacts, Clash, NetworkFacts,
-        ServerFacts,
+        ServerFacts, TunnelledFacts,
     },
-    noun::{Id, Network, Server},
+    noun::{Id, Network, Server, Tunnel},
     sighting::Machine,
 };
 
@@ -141,6 +141,40 @@ impl Tx<'_> {
                     boots: vec![boot],
                 }),
             }
+        }
+        Ok(networks)
+    }
+
+    /// Tunnels that are known to be the panel's, by number and name.
+    pub(crate) fn paired_tunnels(self) -> Result<Vec<(Id<Tunnel>, String)>, Error> {
+        let sql = "SELECT u.id, u.name FROM pairings p JOIN tunnels u ON u.id = p.tunnel_id
+             WHERE p.confirmed_ms IS NOT NULL ORDER BY u.id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| Ok((Id::new(row.get(0)?), row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Networks with servers that are reached through tunnels alone.
+    pub(crate) fn tunnelled_facts(self) -> Result<Vec<TunnelledFacts>, Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT n.id, n.name, n.organization_id, count(*),
+                (SELECT group_concat(t.tunnel_id ORDER BY t.position) FROM network_tunnels t
+                 JOIN pairings p ON p.tunnel_id = t.tunnel_id
+                 WHERE t.network_id = n.id AND p.confirmed_ms IS NOT NULL)
+             FROM servers s JOIN boxes b ON b.server_id = s.id JOIN networks n ON n.id = s.network_id
+             WHERE b.link = 'tunnel' GROUP BY n.id ORDER BY n.id",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut networks = Vec::new();
+        while let Some(row) = rows.next()? {
+            let tunnels: Vec<i64> = listed(row.get::<_, Option<String>>(4)?.as_deref())?;
+            networks.push(TunnelledFacts {
+                id: Id::new(row.get(0)?),
+                name: row.get(1)?,
+                organization: Id::new(row.get(2)?),
+                servers: row.get(3)?,
+                tunnels: tunnels.into_iter().map(Id::new).collect(),
+            });
         }
         Ok(networks)
     }
