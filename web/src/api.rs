@@ -11,6 +11,7 @@ pub mod receive;
 pub mod records;
 pub mod refusal;
 pub mod servers;
+mod tunnels;
 
 use axum::{
     Router,
@@ -74,6 +75,7 @@ pub fn lines() -> Vec<Line> {
         own::lines(),
         servers::lines(),
         devices::lines(),
+        tunnels::lines(),
         records::lines::<Organization>(),
         records::lines::<User>(),
         records::lines::<Network>(),

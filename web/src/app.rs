@@ -6,12 +6,12 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use model::code::ShortCode;
+use model::{code::ShortCode, tunnel::API_PORT};
 use panel::{
     ca::Ca,
     codes::short_code,
@@ -53,6 +53,7 @@ struct Inner {
     first_tries: Mutex<Throttle<()>>,
     pending: Mutex<HashMap<[u8; 32], Pending>>,
     changes: watch::Sender<u64>,
+    tunnels_port: AtomicU16,
 }
 
 /// Somebody whose password was right, and whose one-time password is still to come.
@@ -89,6 +90,7 @@ impl App {
             first_tries: Mutex::new(Throttle::new(FIRST_START, 1)),
             pending: Mutex::default(),
             changes: watch::Sender::new(0),
+            tunnels_port: AtomicU16::new(API_PORT),
         };
         Ok((Self(Arc::new(inner)), text))
     }
@@ -169,6 +171,16 @@ impl App {
     /// The operations, for what outlives a request.
     pub fn shared(&self) -> Arc<Panel> {
         Arc::clone(&self.0.panel)
+    }
+
+    /// Says at which port the APIs of tunnels answer, where that is another than appliances have.
+    pub fn tunnels_answer_at(&self, port: u16) {
+        self.0.tunnels_port.store(port, Ordering::Relaxed);
+    }
+
+    /// The port at which the APIs of tunnels answer.
+    pub fn tunnels_port(&self) -> u16 {
+        self.0.tunnels_port.load(Ordering::Relaxed)
     }
 
     /// The key file of the box.

@@ -41,6 +41,7 @@ pub struct Link {
 /// Keeps the servers and the tunnels until the service stops, and serves boxes that join through these.
 pub async fn keep(app: App, folder: Folder, link: Link, mut stopped: watch::Receiver<()>) {
     let Link { mut client, ports, offer } = link;
+    app.tunnels_answer_at(ports.tunnels);
     let of = app.clone();
     let authorities: Authorities = Arc::new(move || of.ca());
     let identity = client.identity.clone();

@@ -29,3 +29,4 @@ pub mod sign_in;
 pub mod statistics;
 pub mod theme;
 pub mod trouble;
+pub mod tunnel;

@@ -18,7 +18,7 @@ use crate::{
     pages::{
         account, alerts, api as pages_api, audit, certificates, channels, dashboard, device,
         first_start, jobs, join, joins, live, network, password, people, record, remove, search,
-        server, settings, sign_in, statistics, theme,
+        server, settings, sign_in, statistics, theme, tunnel,
     },
     problem::Problem,
     shapes::Shape,
@@ -146,6 +146,10 @@ fn own() -> Vec<Route> {
         shown("/users/{id}/password", get(password::show)),
         done("/users/{id}/password", post(password::make)),
         shown("/tunnels", get(people::tunnels)),
+        shown("/tunnels/{id}", get(tunnel::show)),
+        done("/tunnels/{id}/pair", post(tunnel::pair_by_code)),
+        done("/tunnels/{id}/seed", post(tunnel::make_seed)),
+        done("/tunnels/{id}/forget", post(tunnel::forget)),
         shown("/networks", get(network::networks)),
     ]
 }

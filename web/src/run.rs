@@ -110,7 +110,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let (end_link, link_ended) = watch::channel(());
     let link = fleet::Link { client, ports, offer: offered.clone() };
     let link = tokio::spawn(fleet::keep(app.clone(), folder.clone(), link, link_ended));
-    let seeds = tokio::spawn(seeds::rounds(app.clone(), ports.tunnels));
+    let seeds = tokio::spawn(seeds::rounds(app.clone()));
     let rounds = tokio::spawn(lookout::rounds(app.clone()));
     let notices = tokio::spawn(notices::deliver(app.clone()));
     let renewal = tokio::spawn(renew(app.clone(), folder, served, hosts, offer));

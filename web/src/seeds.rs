@@ -16,11 +16,11 @@ const ACTOR: Actor = Actor::Panel("seed file");
 /// How often: a tunnel that shows another code slows down whoever has a wrong one.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// Tries for ever. The tunnels' APIs answer at this port.
-pub async fn rounds(app: App, port: u16) {
+/// Tries for ever.
+pub async fn rounds(app: App) {
     let mut changes = app.panel().changes();
     loop {
-        try_all(&app, port).await;
+        try_all(&app).await;
         // What changes the panel is many a thing; that a code was made is worth looking soon, and no more than that.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let _soon = tokio::time::timeout(EVERY, changes.changed()).await;
@@ -29,13 +29,14 @@ pub async fn rounds(app: App, port: u16) {
 }
 
 /// Tries each code that waits once.
-async fn try_all(app: &App, port: u16) {
+async fn try_all(app: &App) {
     let opened = app.clone();
     let seeds = done(app, move |panel: &Panel| panel.seeds_to_try(opened.box_key())).await;
     let mut tries = JoinSet::new();
     for (tunnel, code) in seeds.unwrap_or_default() {
         let app = app.clone();
         tries.spawn(async move {
+            let port = app.tunnels_port();
             let tried = pair(&app.shared(), ACTOR, app.ca(), (tunnel, port), &code).await;
             app.changed();
             match tried {

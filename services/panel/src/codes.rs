@@ -4,13 +4,13 @@
 use std::time::{Duration, SystemTime};
 
 use model::{
-    code::{self, Address, JoinCode, JoinSecret, OneTime, ShortCode, Way},
+    code::{self, Address, JoinCode, JoinSecret, OneTime, PairingCode, ShortCode, Way},
     name::ServerName,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
-use crate::{ca::Fingerprint, qr, store::Digest};
+use crate::{ca::Fingerprint, noun::TunnelName, qr, store::Digest};
 
 /// Why a code can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,34 @@ impl SeedFile<'_> {
     }
 }
 
+/// The seed file `clusterducks.toml` of a tunnel that shall pair by itself.
+#[derive(Debug)]
+pub struct TunnelSeedFile<'a> {
+    /// The tunnel's name.
+    pub name: &'a TunnelName,
+    /// Its code.
+    pub code: &'a PairingCode,
+    /// Until when the panel tries it, in milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+impl TunnelSeedFile<'_> {
+    /// The file's text, for the boot partition.
+    pub fn render(&self) -> SecretString {
+        let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.expires_ms));
+        let end = time::OffsetDateTime::from(end.unwrap_or(SystemTime::UNIX_EPOCH));
+        format!(
+            "hostname = \"{}\"\n\n[pair]\n# tried by the panel until {} {:02}:{:02} UTC, for one tunnel\ncode = \"{}\"\n",
+            self.name,
+            end.date(),
+            end.hour(),
+            end.minute(),
+            self.code.text().expose_secret(),
+        )
+        .into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use model::code::Pin;
@@ -125,6 +153,20 @@ mod tests {
         let join = read["join"]["code"].as_str().unwrap();
         assert_eq!(JoinCode::parse(join).unwrap().root, Pin::Whole([0x9f; 32]));
         let note = "panel.example:443; good until 2026-11-19 11:06 UTC";
+        assert!(file.expose_secret().contains(note), "{}", file.expose_secret());
+    }
+
+    #[test]
+    fn a_tunnels_seed_file_is_toml_with_its_code() {
+        let code = PairingCode { secret: JoinSecret::new([7; 8]), key: None };
+        let name = "relay".parse().unwrap();
+        let file = TunnelSeedFile { name: &name, code: &code, expires_ms: 1_795_086_360_000 };
+        let file = file.render();
+        let read: toml::Table = file.expose_secret().parse().unwrap();
+        assert_eq!(read["hostname"].as_str(), Some("relay"));
+        let read = PairingCode::parse(read["pair"]["code"].as_str().unwrap()).unwrap();
+        assert!(read.secret.is(&code.secret) && read.key.is_none());
+        let note = "until 2026-11-19 11:06 UTC";
         assert!(file.expose_secret().contains(note), "{}", file.expose_secret());
     }
 

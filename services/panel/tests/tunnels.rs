@@ -172,6 +172,8 @@ async fn a_tunnel_whose_last_answer_was_lost_is_found_paired() {
     let lost = site.pair(tunnel, &relay.code()).await;
     assert!(matches!(lost, Err(PairError::Lost(_))), "{lost:?}");
     assert_eq!(site.confirmed(tunnel), Some(false));
+    let again = site.pair(tunnel, &relay.code()).await;
+    assert!(matches!(again, Err(PairError::HungUp(_))), "{again:?}");
     let (tunnels, _arrivals) = site.tunnels();
     presence(&tunnels, tunnel, State::Connected).await;
     assert_eq!(site.confirmed(tunnel), Some(true));

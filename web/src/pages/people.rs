@@ -8,6 +8,7 @@ use panel::{
     access::{Standing, Verb},
     noun::{Id, Network, Noun, Organization, Stored, Tunnel, User},
     store::{ListQuery, Pairing},
+    tunnels::Presences,
 };
 
 use super::list::{Asked, Rows, rows};
@@ -100,6 +101,7 @@ struct Tunnels {
     frame: Frame,
     list: Rows<Tunnel>,
     pairings: BTreeMap<Id<Tunnel>, Pairing>,
+    presences: Presences,
 }
 
 impl Tunnels {
@@ -109,6 +111,11 @@ impl Tunnels {
             Some(Pairing { confirmed_ms: Some(_), .. }) => "paired",
             Some(_) | None => "waiting",
         }
+    }
+
+    /// Whether a tunnel is there.
+    fn there(&self, tunnel: &Id<Tunnel>) -> Option<&'static str> {
+        self.presences.get(tunnel).map(|presence| presence.state.word())
     }
 }
 
@@ -124,9 +131,10 @@ pub async fn tunnels(
 ) -> Result<Response, Problem> {
     let actor = seat.actor;
     let found = app.ask(move |panel| {
-        Ok((rows::<Tunnel>(panel, actor, &asked, None)?, panel.pairings(actor)?))
+        let list = rows::<Tunnel>(panel, actor, &asked, None)?;
+        Ok((list, panel.pairings(actor)?, panel.presences(actor)?))
     });
-    let (list, pairings) = found.await?;
-    let whole = Tunnels { frame, list, pairings };
+    let (list, pairings, presences) = found.await?;
+    let whole = Tunnels { frame, list, pairings, presences };
     page_or_part(&whole.frame, &whole, &whole.as_list())
 }

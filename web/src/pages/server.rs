@@ -13,7 +13,7 @@ use model::{
 use panel::{
     access::Verb,
     fleet::{self, Connection, Trouble},
-    noun::{Id, Noun, Server, Stored},
+    noun::{Id, Noun, Server, Stored, Tunnel},
     operations::Error,
     statistics::Span,
     store::{Document, Health, JoinCode},
@@ -146,6 +146,7 @@ struct ServerPage {
     role: String,
     state: State,
     connection: Option<Connection>,
+    through: String,
     to_do: Option<Plan>,
     events: Vec<Event>,
     document: Option<Document>,
@@ -159,6 +160,8 @@ struct ServerPage {
 /// What the link knows of the server.
 struct Link {
     connection: Option<Connection>,
+    /// The name of the tunnel that it is reached through.
+    through: String,
     to_do: Option<Plan>,
     events: Vec<Event>,
 }
@@ -212,8 +215,12 @@ pub async fn show(
         let document = panel.document(actor, server.id)?;
         let health = panel.health(actor, Some(site.network.id))?;
         let health = health.into_iter().find(|health| health.server == server.id);
+        let connection = panel.connection(actor, server.id)?;
+        let tunnel = connection.as_ref().and_then(|connection| connection.tunnel);
+        let tunnel = tunnel.map(|tunnel| panel.get::<Tunnel>(actor, tunnel)).transpose()?;
         let link = Link {
-            connection: panel.connection(actor, server.id)?,
+            connection,
+            through: tunnel.map(|tunnel| tunnel.value.name.to_string()).unwrap_or_default(),
             to_do: panel.to_do(actor, server.id)?,
             events: panel.happened(actor, server.id, EVENTS)?,
         };
@@ -221,7 +228,7 @@ pub async fn show(
         Ok((site, server, link, document, health, charts))
     });
     let (site, server, link, document, health, charts) = found.await?;
-    let Link { connection, to_do, events } = link;
+    let Link { connection, through, to_do, events } = link;
     let now_ms = format::ms(std::time::SystemTime::now());
     let state = health.as_ref().map_or(State::New, |health| State::of(health, now_ms));
     let may_change = frame.may(Verb::Change, Noun::Server, server.place);
@@ -235,6 +242,7 @@ pub async fn show(
         role,
         state,
         connection,
+        through,
         to_do,
         events,
         document,

@@ -96,6 +96,7 @@ impl Shape for Network {
 
 impl Shape for Tunnel {
     const PLURAL: &'static str = "tunnels";
+    const HAS_PAGE: bool = true;
 
     fn read(form: &mut Reader<'_>) -> Option<Self> {
         let name = form.required("name");

@@ -108,7 +108,8 @@ async fn every_route_answers_every_role_as_was_decided() {
     rig.make::<Device>(school.at(), device(10));
     rig.make::<panel::noun::Tunnel>(
         Place::Panel,
-        json!({ "name": "relay", "host": "relay.example", "port": 22 }),
+        // Where nobody answers, and says so at once.
+        json!({ "name": "relay", "host": "127.0.0.1", "port": 22 }),
     );
     let elsewhere =
         Place::Organization(rig.make::<Organization>(Place::Panel, json!({ "name": "Elsewhere" })));

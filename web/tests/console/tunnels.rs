@@ -8,12 +8,13 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use model::{
-    code::{JoinCode, JoinSecret, Way},
+    code::{JoinCode, JoinSecret, PairingCode, Way},
     join::{Answer, Hardware, Joined, Link, PANEL_HOST, PATH, Problem, Request as Asked},
 };
 use panel::{
     fleet::State,
     noun::{Id, Network, Place, Tunnel},
+    secret::ExposeSecret as _,
     tunnels::pair,
 };
 use rcgen::{CertificateParams, KeyPair};
@@ -130,13 +131,81 @@ async fn a_box_joins_through_a_tunnel_and_is_reached_through_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_paired_on_its_page_which_shows_how_it_is_and_forgets_it_again() {
+    let (rig, port) = (Rig::new().await, free_port());
+    let network = school(&rig, "School").network;
+    let relay = Relay::start(13, port).await;
+    let tunnel = register(&rig, "relay", &relay);
+    choose(&rig, network, &["relay"]);
+    let user = rig.user(Place::Panel, "ada", "superadmin", None);
+    let mut browser = rig.seat(user).await;
+    let _link = rig.link(port);
+    let page = format!("/tunnels/{tunnel}");
+    assert!(browser.get(&page).await.page().contains("Pair it"));
+    let pair = format!("{page}/pair");
+    let wrong = PairingCode { secret: JoinSecret::new([7; 8]), ..relay.code() };
+    for (code, why) in [
+        ("hello".to_owned(), "the code can&#39;t be read"),
+        (wrong.text().expose_secret().to_owned(), "it is not the one on the screen"),
+    ] {
+        let refused = browser.post(&pair, &[("code", &code)]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{code}");
+        assert!(refused.has(why) && refused.has("Pair it"), "{}", refused.body);
+    }
+    let text = relay.code().text();
+    assert_eq!(browser.post(&pair, &[("code", text.expose_secret())]).await.to(), page);
+    relay.show(|status| status.faults = vec!["its <b>rules</b> are not in force".to_owned()]);
+    let shown = [
+        "data-state=\"paired\"",
+        "data-state=\"connected\"",
+        "its &#60;b&#62;rules",
+        "127.0.0.1",
+        ">north</a>",
+        "ssh-ed25519 AAAAC3",
+    ];
+    seen(&mut browser, &page, &shown).await;
+    assert!(!browser.get(&page).await.has("Pair it"));
+    seen(&mut browser, "/tunnels", &["data-state=\"connected\""]).await;
+    let forget = format!("{page}/forget");
+    let refused = browser.post(&forget, &[("name", "other")]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(browser.post(&forget, &[("name", "relay")]).await.to(), page);
+    let page_now = browser.get(&page).await;
+    assert!(page_now.page().contains("Pair it") && !page_now.has("data-state=\"connected\""));
+}
+
+#[tokio::test]
+async fn the_seed_file_of_a_tunnel_is_shown_once_and_what_a_tunnel_says_is_not_for_everybody() {
+    let rig = Rig::new().await;
+    let school = school(&rig, "School");
+    let tunnel = json!({ "name": "relay", "host": "relay.example", "port": 22 });
+    let tunnel = rig.make::<Tunnel>(Place::Panel, tunnel);
+    let user = rig.user(Place::Panel, "ada", "superadmin", None);
+    let mut browser = rig.seat(user).await;
+    let (page, seed) = (format!("/tunnels/{tunnel}"), format!("/tunnels/{tunnel}/seed"));
+    browser.get(&page).await.page();
+    let made = browser.post(&seed, &[("hours", "24")]).await;
+    let code = made.page().split_once("code = &#34;").unwrap().1.split_once("&#34;").unwrap().0;
+    assert!(PairingCode::parse(code).unwrap().key.is_none());
+    let after = browser.get(&page).await;
+    assert!(after.page().contains("One is waited for until") && !after.has(code));
+    let long = browser.post(&seed, &[("hours", "9999")]).await;
+    assert!(long.has("a week at the most"), "{}", long.body);
+    let viewer = rig.user(school.home(), "vera", "member", Some("viewer"));
+    let mut viewer = rig.seat(viewer).await;
+    let seen = viewer.get(&page).await;
+    assert!(seen.page().contains("relay.example:22") && !seen.has("Pair it"), "{}", seen.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_with_a_seed_file_is_paired_once_it_is_there() {
     let (rig, port) = (Rig::new().await, free_port());
     let place = Relay::place(12);
     let tunnel = json!({ "name": "relay", "host": place.to_string(), "port": 22 });
     let tunnel = rig.make::<Tunnel>(Place::Panel, tunnel);
     let made = rig.panel().make_pairing_seed(ROOT, tunnel, 60_000, rig.app.box_key()).unwrap();
-    let rounds = tokio::spawn(seeds::rounds(rig.app.clone(), port));
+    rig.app.tunnels_answer_at(port);
+    let rounds = tokio::spawn(seeds::rounds(rig.app.clone()));
     let _relay = Relay::start_with(12, port, made.1.secret).await;
     let paired = async {
         let mut changes = rig.panel().changes();

@@ -49,6 +49,11 @@ pub enum PairError {
     /// TLS gives nothing to bind a proof to.
     #[error("the connection can't be told from others")]
     Binding(#[source] rustls::Error),
+    /// It does not speak to who shows no certificate, as one does that is paired.
+    #[error(
+        "the tunnel hangs up: it may be paired already, with this panel or another; then it has to forget that first"
+    )]
+    HungUp(#[source] connection::Error),
     /// The tunnel said no.
     #[error("the tunnel refuses: {}: {}", .0.title, .0.detail)]
     Refused(Box<Problem>),
@@ -87,7 +92,11 @@ impl PairError {
     /// Whether the same code may do later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Connection(_) | Self::Lost(_) | Self::Died(_) | Self::Binding(_) => true,
+            Self::Connection(_)
+            | Self::HungUp(_)
+            | Self::Lost(_)
+            | Self::Died(_)
+            | Self::Binding(_) => true,
             Self::Operation(_)
             | Self::OtherKey(_)
             | Self::Key
@@ -190,6 +199,7 @@ impl Unproven {
         let proof = hex::encode(ours);
         let offer = self.api.prove(tunnel::PAIR, &proof).await.map_err(|error| match error {
             connection::Error::Refused(problem) => PairError::Refused(problem),
+            broken @ connection::Error::Http(_) => PairError::HungUp(broken),
             other => PairError::Connection(other),
         })?;
         let offer: Offer = serde_json::from_slice(&offer).map_err(PairError::Offer)?;

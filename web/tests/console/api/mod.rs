@@ -9,12 +9,14 @@ mod refusals;
 pub(crate) use answers::API_ANSWERS;
 use axum::http::{Method, StatusCode};
 use clusterducks_panel::pages::account::token_digest;
+use model::code::{JoinSecret, PairingCode};
 use panel::{
     access::{Limit, Rank},
     noun::{
         Device, Group, Id, Menu, Network, Organization, Server, Subnet, Tunnel, User, Vdisk, Volume,
     },
     operations::{Actor, Kind},
+    secret::ExposeSecret as _,
     store::ListQuery,
 };
 use serde_json::{Value, json};
@@ -143,6 +145,11 @@ fn sample(rig: &Rig, path: &str) -> Value {
         "devices" => first::<Device>(rig),
         "destroy" => json!({ "mark": "volume:debian" }),
         "join-codes" => json!({ "host": "panel.local", "hours": 999 }),
+        "pairing" => {
+            let code = PairingCode { secret: JoinSecret::new([7; 8]), key: None };
+            json!({ "code": code.text().expose_secret() })
+        }
+        "pairing-seed" => json!({ "hours": 999 }),
         "tokens" => json!({ "name": "script", "limit": { "most": "viewer" }, "expires_ms": 1 }),
         "revoke" => json!({ "reason": "unspecified" }),
         "change" => {
