@@ -38,7 +38,8 @@ pub struct Limits {
     pub streams: u32,
     /// How long a server's port may take to accept one.
     pub connect_timeout: Duration,
-    /// How long nothing may pass, either way. It is looked at as often: a stream is cut before twice as long.
+    /// How long nothing may pass, either way. It is looked at as often: a stream is cut before twice as long. The panel listens to a
+    /// server's events on one that may be quiet for long; who went without a word is noticed by the probes of TCP and of SSH.
     pub idle_timeout: Duration,
     /// How long one may take in all.
     pub total_timeout: Duration,
@@ -52,7 +53,7 @@ impl Default for Limits {
             streams_per_agent: 8,
             streams: 8192,
             connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(5 * 60),
+            idle_timeout: Duration::from_secs(3600),
             total_timeout: Duration::from_secs(24 * 3600),
             buffer_bytes: 16 << 10,
         }
@@ -142,19 +143,6 @@ impl End {
             Self::Idle => "idle",
             Self::Total => "total",
         }
-    }
-
-    /// In words, unless all is well.
-    fn told(&self) -> Option<String> {
-        Some(match self {
-            Self::Closed | Self::Removed => return None,
-            Self::Broken(error) => format!("a stream broke: {error}"),
-            Self::Refused => {
-                "a stream was cut: the panel's certificate does not count any more".to_owned()
-            }
-            Self::Idle => "a stream was cut: nothing passed for too long".to_owned(),
-            Self::Total => "a stream was cut: it took too long in all".to_owned(),
-        })
     }
 }
 
@@ -357,13 +345,16 @@ impl Stream {
             () = idle(&moved, limits.idle_timeout) => End::Idle,
             () = tokio::time::sleep(limits.total_timeout) => End::Total,
         };
-        metrics.stream_ended(end.word());
+        let word = end.word();
         tracing::debug!(server = agent.server, ?end, "stream ended");
-        if let (Some(told), Some(tally)) =
-            (end.told(), locked(&place.tallies).get_mut(&agent.server))
+        // What the panel breaks, and what is cut here, says nothing of the server.
+        if let (End::Broken(error), true) = (end, stream.failed())
+            && let Some(tally) = locked(&place.tallies).get_mut(&agent.server)
         {
-            tally.last_error = Some(told);
+            tally.last_error = Some(format!("a stream broke: {error}"));
         }
+        drop(place);
+        metrics.stream_ended(word);
     }
 }
 

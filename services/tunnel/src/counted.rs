@@ -25,6 +25,7 @@ pub struct Counted {
     sent: (Arc<AtomicU64>, Counter),
     received: (Arc<AtomicU64>, Counter),
     moved: Arc<AtomicU64>,
+    failed: bool,
 }
 
 impl Counted {
@@ -36,7 +37,7 @@ impl Counted {
         metrics: &Metrics,
     ) -> Self {
         let (sent, received) = ((sent, metrics.sent.clone()), (received, metrics.received.clone()));
-        Self { stream, sent, received, moved: Arc::default() }
+        Self { stream, sent, received, moved: Arc::default(), failed: false }
     }
 
     /// What has passed both ways, as it grows.
@@ -44,10 +45,13 @@ impl Counted {
         Arc::clone(&self.moved)
     }
 
-    fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = &result {
-            count(&self.sent, &self.moved, *bytes);
-        }
+    /// Whether it broke, and not what it was joined to.
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    fn noted<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.failed |= matches!(result, Poll::Ready(Err(_)));
         result
     }
 }
@@ -68,7 +72,7 @@ impl AsyncRead for Counted {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         count(&self.received, &self.moved, buffer.filled().len() - before);
-        result
+        self.noted(result)
     }
 }
 
@@ -79,7 +83,10 @@ impl AsyncWrite for Counted {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(result)
+        if let Poll::Ready(Ok(bytes)) = &result {
+            count(&self.sent, &self.moved, *bytes);
+        }
+        self.noted(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
