@@ -1,7 +1,13 @@
 //! Ends the live sessions of servers that may no longer come in. It ends processes of the Unix users of servers
 //! ([`ForwardPort::uids`]) and of nobody else.
 
-use std::{collections::HashSet, fs, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use host::sshd::LOGIN_GRACE;
 use model::tunnel::ForwardPort;
@@ -13,6 +19,8 @@ use rustix::{
 /// Sessions that have to end: those of servers' users that are not spared, where the connection began before a moment.
 #[derive(Debug)]
 pub struct Sweep {
+    /// Where the kernel tells of processes, which is `/proc`.
+    processes: PathBuf,
     spared: HashSet<u32>,
     /// In clock ticks since the machine started, as proc_pid_stat(5) counts them.
     moment: u64,
@@ -28,14 +36,15 @@ struct Process {
 }
 
 impl Sweep {
-    /// A sweep of all that began before now. Its users' keys are gone already.
+    /// A sweep of all that began before now, among the processes that this folder tells of. Its users' keys are gone already.
     ///
     /// # Errors
     /// The machine's clock can't be read.
-    pub fn now(spared: HashSet<u32>) -> io::Result<Self> {
-        let text = fs::read_to_string("/proc/uptime")?;
-        let moment = uptime_ticks(&text).ok_or_else(|| unreadable("/proc/uptime", &text))?;
-        Ok(Self { spared, moment })
+    pub fn now(processes: &Path, spared: HashSet<u32>) -> io::Result<Self> {
+        let path = processes.join("uptime");
+        let text = fs::read_to_string(&path)?;
+        let moment = uptime_ticks(&text).ok_or_else(|| unreadable(&path, &text))?;
+        Ok(Self { processes: processes.to_owned(), spared, moment })
     }
 
     /// Ends the processes that are there, and says how many they were.
@@ -44,10 +53,10 @@ impl Sweep {
     /// The machine's processes can't be listed, or one can't be ended.
     pub fn run(&self) -> io::Result<usize> {
         let mut ended = 0;
-        for entry in fs::read_dir("/proc")? {
+        for entry in fs::read_dir(&self.processes)? {
             let name = entry?.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            if self.is_over(pid, observe)? && end(pid, |now| self.is_over(pid, |_| Ok(now)))? {
+            if self.is_over(pid)? && self.end(pid)? {
                 ended += 1;
             }
         }
@@ -77,63 +86,59 @@ impl Sweep {
     }
 
     /// Whether the session that a process belongs to has to end.
-    fn is_over(
-        &self,
-        pid: i32,
-        look: impl Fn(i32) -> io::Result<Option<Process>>,
-    ) -> io::Result<bool> {
-        let Some(process) = look(pid)? else { return Ok(false) };
+    fn is_over(&self, pid: i32) -> io::Result<bool> {
+        let Some(process) = self.observe(pid)? else { return Ok(false) };
         let (first, last) = ForwardPort::uids();
         let concerned =
             (first..=last).contains(&process.uid) && !self.spared.contains(&process.uid);
-        Ok(concerned && !process.dead && began(process)? <= self.moment)
+        Ok(concerned && !process.dead && self.began(process)? <= self.moment)
     }
-}
 
-/// When a session's connection began: sshd forks the process that becomes the user's after the key was looked at, but the one of
-/// root's above it before. Where that is gone, long ago.
-fn began(mut process: Process) -> io::Result<u64> {
-    for _ in 0..8 {
-        let Some(parent) = observe(process.parent)?.filter(|_| process.parent > 1) else { break };
-        if parent.uid == 0 {
-            return Ok(started(process.parent)?.unwrap_or(0));
+    /// When a session's connection began: sshd forks the process that becomes the user's after the key was looked at, but the one of
+    /// root's above it before. Where that is gone, long ago.
+    fn began(&self, mut process: Process) -> io::Result<u64> {
+        for _ in 0..8 {
+            let parent = self.observe(process.parent)?.filter(|_| process.parent > 1);
+            let Some(parent) = parent else { break };
+            if parent.uid == 0 {
+                return Ok(self.started(process.parent)?.unwrap_or(0));
+            }
+            process = parent;
         }
-        process = parent;
+        Ok(0)
     }
-    Ok(0)
-}
 
-/// Kills a process that is still what it was once it is held fast.
-fn end(pid: i32, still: impl Fn(Option<Process>) -> io::Result<bool>) -> io::Result<bool> {
-    let Some(raw) = Pid::from_raw(pid) else { return Ok(false) };
-    let held = match pidfd_open(raw, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(false),
-        other => other?,
-    };
-    // The number may have been another process's when it was listed.
-    if !still(observe(pid)?)? {
-        return Ok(false);
+    /// Kills a process that is still what it was once it is held fast: its number may have become another's.
+    fn end(&self, pid: i32) -> io::Result<bool> {
+        let Some(raw) = Pid::from_raw(pid) else { return Ok(false) };
+        let held = match pidfd_open(raw, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(false),
+            other => other?,
+        };
+        if !self.is_over(pid)? {
+            return Ok(false);
+        }
+        match pidfd_send_signal(held, Signal::KILL) {
+            Err(Errno::SRCH) => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        }
     }
-    match pidfd_send_signal(held, Signal::KILL) {
-        Err(Errno::SRCH) => Ok(false),
-        other => Ok(other.map(|()| true)?),
+
+    fn observe(&self, pid: i32) -> io::Result<Option<Process>> {
+        let path = self.processes.join(format!("{pid}/status"));
+        let Some(text) = read(&path)? else { return Ok(None) };
+        parse_status(&text).map(Some).ok_or_else(|| unreadable(&path, &text))
     }
-}
 
-fn observe(pid: i32) -> io::Result<Option<Process>> {
-    let path = format!("/proc/{pid}/status");
-    let Some(text) = read(&path)? else { return Ok(None) };
-    parse_status(&text).map(Some).ok_or_else(|| unreadable(&path, &text))
-}
-
-fn started(pid: i32) -> io::Result<Option<u64>> {
-    let path = format!("/proc/{pid}/stat");
-    let Some(text) = read(&path)? else { return Ok(None) };
-    parse_start(&text).map(Some).ok_or_else(|| unreadable(&path, &text))
+    fn started(&self, pid: i32) -> io::Result<Option<u64>> {
+        let path = self.processes.join(format!("{pid}/stat"));
+        let Some(text) = read(&path)? else { return Ok(None) };
+        parse_start(&text).map(Some).ok_or_else(|| unreadable(&path, &text))
+    }
 }
 
 /// Processes end while they are looked at.
-fn read(path: &str) -> io::Result<Option<String>> {
+fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -142,9 +147,9 @@ fn read(path: &str) -> io::Result<Option<String>> {
     }
 }
 
-fn unreadable(path: &str, text: &str) -> io::Error {
+fn unreadable(path: &Path, text: &str) -> io::Error {
     let start: String = text.chars().take(80).collect();
-    io::Error::new(io::ErrorKind::InvalidData, format!("{path} says {start:?}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("{} says {start:?}", path.display()))
 }
 
 /// proc_pid_status(5)
@@ -189,30 +194,44 @@ mod tests {
         assert_eq!(parse_status("Name:\tx\n"), None);
     }
 
-    #[test]
-    fn this_very_process_began_before_now_and_is_nobody_to_put_out() {
-        let now = Sweep::now(HashSet::new()).unwrap();
-        let me = i32::try_from(std::process::id()).unwrap();
-        assert!(started(me).unwrap().unwrap() <= now.moment);
-        assert_eq!(now.run().unwrap(), 0);
+    /// The kernel's highest number is 4,194,304: what is told of here is nobody that could be ended by mistake.
+    const MONITOR: i32 = 5_000_000;
+    const SESSION: i32 = 5_000_001;
+
+    /// A session of this user and state whose connection began then, and whether it is over at 100 s.
+    fn is_over(uid: u32, state: &str, monitor: &str, began: u64) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let tell = |pid: i32, uid: u32, state: &str, parent: i32, start: u64| {
+            let place = folder.path().join(pid.to_string());
+            fs::create_dir(&place).unwrap();
+            let status = format!("State:\t{state} (x)\nPPid:\t{parent}\nUid:\t{uid}\t{uid}\n");
+            host::files::write_atomic(&place.join("status"), status.as_bytes(), 0o644).unwrap();
+            let stat = format!("{pid} (x) {state} {parent}{} {start} 0", " 0".repeat(17));
+            host::files::write_atomic(&place.join("stat"), stat.as_bytes(), 0o644).unwrap();
+        };
+        host::files::write_atomic(&folder.path().join("uptime"), b"100.00 1.00\n", 0o644).unwrap();
+        if monitor == "monitored" {
+            tell(MONITOR, 0, "S", 1, began);
+        }
+        tell(SESSION, uid, state, MONITOR, 20_000);
+        let sweep = Sweep::now(folder.path(), HashSet::from([210_001])).unwrap();
+        assert_eq!(sweep.run().unwrap(), 0, "nobody has these numbers");
+        sweep.is_over(SESSION).unwrap()
     }
 
     #[test]
-    fn only_a_server_s_living_session_of_before_that_is_not_spared_is_over() {
-        let sweep = Sweep { spared: HashSet::from([210_001]), moment: 0 };
-        let over =
-            |uid, dead| sweep.is_over(2, |_| Ok(Some(Process { uid, parent: 1, dead }))).unwrap();
-        assert!(over(210_002, false));
-        for (uid, dead) in [
-            (210_001, false),
-            (210_002, true),
-            (0, false),
-            (500, false),
-            (209_999, false),
-            (260_000, false),
-        ] {
-            assert!(!over(uid, dead), "{uid} {dead}");
+    fn a_server_s_session_is_over_when_its_connection_began_before() {
+        assert!(is_over(210_002, "S", "monitored", 10_000));
+        assert!(!is_over(210_002, "S", "monitored", 10_001), "by a key that is there");
+        assert!(is_over(210_002, "S", "orphaned", 10_001));
+    }
+
+    #[test]
+    fn who_is_spared_or_dead_or_no_server_is_left_alone() {
+        for (uid, state) in
+            [(210_001, "S"), (210_002, "Z"), (0, "S"), (500, "S"), (209_999, "S"), (260_000, "S")]
+        {
+            assert!(!is_over(uid, state, "monitored", 1), "{uid} {state}");
         }
-        assert!(!sweep.is_over(2, |_| Ok(None)).unwrap());
     }
 }

@@ -75,6 +75,16 @@ pub struct Applied {
 /// # Errors
 /// Something can't be removed or written; what can be removed is gone all the same.
 pub fn apply(folders: &Folders, old: Option<&Table>, new: &Table) -> Result<Applied, Error> {
+    apply_among(Path::new("/proc"), folders, old, new)
+}
+
+/// The same among the processes that a folder tells of.
+fn apply_among(
+    processes: &Path,
+    folders: &Folders,
+    old: Option<&Table>,
+    new: &Table,
+) -> Result<Applied, Error> {
     let keys = folders.run.join("keys");
     for folder in [&keys, &folders.userdb] {
         open_folder(folder).map_err(|source| Error::Folder { path: folder.clone(), source })?;
@@ -99,7 +109,7 @@ pub fn apply(folders: &Folders, old: Option<&Table>, new: &Table) -> Result<Appl
         failed.extend(gone.and_then(Result::err));
     }
     let spared = wanted.keys().filter(|port| stays(port)).map(|port| port.uid()).collect();
-    let sweep = Sweep::now(spared).map_err(Error::Processes)?;
+    let sweep = Sweep::now(processes, spared).map_err(Error::Processes)?;
     let ended = sweep.run().map_err(Error::Processes)?;
     for error in &failed {
         tracing::error!(%error, reason = %error.source, "a server that may no longer come in is not gone");
