@@ -3,21 +3,32 @@
 mod ground;
 
 use std::{
-    fs,
+    env, fs,
     io::{Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixListener},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixListener,
+    },
+    path::Path,
     process::Stdio,
-    thread,
+    slice, thread,
     time::{Duration, Instant},
 };
 
-use clusterducks_tunnel::{folders::Folders, isolation, users::JOIN_UID};
+use clusterducks_tunnel::{
+    folders::Folders,
+    isolation,
+    users::{self, JOIN_UID},
+};
 use ground::{
     BROKER, Client, KEYS, Sshd, Tunnel, agent, block_on, inside, key_file, listens, make_key, port,
     reaches_as, wait_until,
 };
-use host::iptables::{self, Family};
-use model::tunnel::{Agent, SSH_PORT, Table};
+use host::{
+    files::write_atomic,
+    iptables::{self, Family},
+};
+use model::tunnel::{API_PORT, Agent, SSH_PORT, Table};
 use tokio::sync::watch;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -99,6 +110,96 @@ fn a_server_that_is_put_out_is_out_within_a_second_and_the_others_stay() {
     assert!(again.forwards(), "{}", again.said());
     assert!(up(10_003).1);
     assert_eq!(applied.sweep.run().unwrap(), 0, "who came in afterwards stays");
+}
+
+#[test]
+fn who_proved_to_have_the_old_key_while_it_went_is_put_out_too() {
+    if !inside("who_proved_to_have_the_old_key_while_it_went_is_put_out_too") {
+        return;
+    }
+    let mut tunnel = Tunnel::new();
+    let one = agent(1, 10_001);
+    let _ = tunnel.apply(table(slice::from_ref(&one)));
+    // sshd asks for a key before it is proved and after it. The second answer is held back until the key is gone.
+    let held = "#!/bin/sh
+/usr/bin/clusterducks-tunnel keys -- \"$@\"
+mkdir /mnt/held/once 2>/dev/null && exit
+touch /mnt/held/twice
+until [ -e /mnt/held/go ]; do sleep 0.01; done
+";
+    fs::create_dir("/mnt/held").unwrap();
+    fs::set_permissions("/mnt/held", fs::Permissions::from_mode(0o777)).unwrap();
+    write_atomic(Path::new("/mnt/keys"), held.as_bytes(), 0o755).unwrap();
+    let config =
+        tunnel.config(SSH_PORT).replace("/usr/bin/clusterducks-tunnel keys --", "/mnt/keys");
+    let server = Sshd::start(&config, SSH_PORT);
+    let site = Client::new(1);
+    let mut uplink = site.uplink(&server, port(10_001), &key_file(10_001), "127.0.0.1:9");
+    let asked = || Path::new("/mnt/held/twice").exists().then_some(());
+    wait_until("sshd asks again", Duration::from_secs(20), asked);
+
+    let other = Agent { key: make_key("/mnt/key-new"), ..one };
+    let applied = tunnel.apply(table(&[other]));
+    assert_eq!((applied.removed, applied.ended), (1, 0), "nobody is there yet");
+    write_atomic(Path::new("/mnt/held/go"), b"", 0o644).unwrap();
+    assert!(uplink.forwards(), "{}", uplink.said());
+    assert!(applied.sweep.run().unwrap() > 0);
+    uplink.ends(SECOND);
+}
+
+/// Set where a test runs as the service would.
+const AS_SERVICE: &str = "CLUSTERDUCKS_TEST_TABLE";
+
+#[test]
+fn the_service_s_own_user_does_all_of_this_with_two_capabilities() {
+    if !inside("the_service_s_own_user_does_all_of_this_with_two_capabilities") {
+        return;
+    }
+    if let Ok(path) = env::var(AS_SERVICE) {
+        let table: Table = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let applied = users::apply(&Folders::default(), None, &table).unwrap();
+        let chains = isolation::chains(BROKER, API_PORT, SSH_PORT, Some(&table));
+        for family in Family::BOTH {
+            block_on(iptables::apply(&chains, family)).unwrap();
+        }
+        println!("ended {}", applied.ended);
+        return;
+    }
+    let tunnel = Tunnel::new();
+    fs::create_dir("/run/userdb").unwrap();
+    for folder in [&tunnel.folders.data, &tunnel.folders.run, &tunnel.folders.userdb] {
+        chown(folder, Some(BROKER), Some(BROKER)).unwrap();
+    }
+    let act = |name: &str, table: &Table| {
+        let path = format!("/mnt/{name}.json");
+        write_atomic(Path::new(&path), &serde_json::to_vec(table).unwrap(), 0o644).unwrap();
+        let mut command = ground::appliance("setpriv");
+        command.args([
+            &format!("--reuid={BROKER}"),
+            &format!("--regid={BROKER}"),
+            "--clear-groups",
+        ]);
+        for set in ["bounding-set", "inh-caps", "ambient-caps"] {
+            command.arg(format!("--{set}=-all,+kill,+net_admin"));
+        }
+        command.arg("--no-new-privs").arg(env::current_exe().unwrap());
+        command.args(["--exact", "the_service_s_own_user_does_all_of_this_with_two_capabilities"]);
+        let output = command.arg("--nocapture").env(AS_SERVICE, path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    act("first", &table(&[agent(1, 10_001)]));
+    let server = Sshd::start(&tunnel.config(SSH_PORT), SSH_PORT);
+    let site = Client::new(1);
+    site.listen("127.0.0.1:8443");
+    let mut uplink = site.uplink(&server, port(10_001), &key_file(10_001), "127.0.0.1:8443");
+    assert!(uplink.forwards(), "{}", uplink.said());
+    assert!(reaches_as(BROKER, "127.0.0.1:10001"));
+    assert!(!reaches_as(0, "127.0.0.1:10001"));
+    let said = act("second", &Table::default());
+    assert!(!said.contains("ended 0"), "{said}");
+    uplink.ends(SECOND);
 }
 
 #[test]

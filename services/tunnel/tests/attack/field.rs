@@ -23,8 +23,8 @@ use model::tunnel::{SSH_PORT, Table};
 use crate::{
     Off,
     ground::{
-        Client, Session, Sshd, Tunnel, agent, appliance, key_file, listen, listens, make_key,
-        outside, port, wait_until,
+        Client, Sshd, Tunnel, agent, appliance, client::Session, key_file, listen, listens,
+        make_key, outside, port, wait_until,
     },
 };
 

@@ -6,26 +6,28 @@
     clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "helpers of tests are tests too, and start sshd, ssh and ip in a namespace"
 )]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod client;
+mod server;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
     net::{Shutdown, TcpListener},
-    os::{fd::AsFd, unix::net::UnixDatagram},
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+pub(crate) use client::Client;
 use clusterducks_tunnel::{folders::Folders, isolation, ssh, users};
 use host::iptables::{self, Chains, Family};
 use model::tunnel::{API_PORT, Agent, ForwardPort, SSH_PORT, SshKey, Table};
+pub(crate) use server::{Log, Sshd, listens};
 
 /// The user that the service runs as: images/tunnel/users.
 pub(crate) const BROKER: u32 = 500;
@@ -61,6 +63,7 @@ pub(crate) fn inside(test: &str) -> bool {
     };
     let status = command
         .arg(base.join("root.tar"))
+        .arg(checkout.join("rootfs/tunnel"))
         .arg(unpacked)
         .arg(env!("CARGO_BIN_EXE_clusterducks-tunnel"))
         .arg(std::env::current_exe().unwrap())
@@ -107,173 +110,6 @@ pub(crate) fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() 
     }
 }
 
-/// What programs of the tunnel told the log.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
-
-impl Log {
-    /// Listens where syslog(3) speaks to.
-    fn listen() -> Self {
-        let log = Self::default();
-        let socket = UnixDatagram::bind("/dev/log").unwrap();
-        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        fs::set_permissions("/dev/log", everybody).unwrap();
-        let kept = log.clone();
-        thread::spawn(move || {
-            let mut bytes = vec![0; 64 << 10];
-            while let Ok(length) = socket.recv(&mut bytes) {
-                let line = String::from_utf8_lossy(&bytes[..length]).into_owned();
-                if std::env::var_os("SHOW_LOG").is_some() {
-                    eprintln!("{line}");
-                }
-                kept.0.0.lock().unwrap().push(line);
-                kept.0.1.notify_all();
-            }
-        });
-        log
-    }
-
-    /// Where it ends now.
-    pub(crate) fn end(&self) -> usize {
-        self.0.0.lock().unwrap().len()
-    }
-
-    /// What was told since then.
-    pub(crate) fn since(&self, mark: usize) -> String {
-        self.0.0.lock().unwrap()[mark..].join("\n")
-    }
-
-    /// Whether that was told since then, or is before the time is over.
-    pub(crate) fn tells(&self, mark: usize, text: &str, limit: Duration) -> bool {
-        let lines = self.0.0.lock().unwrap();
-        let missing =
-            |lines: &mut Vec<String>| !lines[mark..].iter().any(|line| line.contains(text));
-        !self.0.1.wait_timeout_while(lines, limit, missing).unwrap().1.timed_out()
-    }
-}
-
-/// A machine somewhere else: a network namespace with an address of its own.
-pub(crate) struct Client {
-    child: Child,
-    /// Its number.
-    pub(crate) number: u8,
-}
-
-impl Client {
-    /// The n-th one, at 10.99.n.2; the tunnel is 10.99.n.1 there.
-    pub(crate) fn new(number: u8) -> Self {
-        let script = "ip link set lo up; echo ready; exec sleep infinity";
-        let mut child = outside("unshare")
-            .args(["--net", "sh", "-c", script])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
-        let client = Self { child, number };
-        let pid = client.child.id();
-        ip(&format!("link add cli{number} type veth peer name wan0 netns {pid}"));
-        ip(&format!("addr add 10.99.{number}.1/24 dev cli{number}"));
-        ip(&format!("link set cli{number} up"));
-        for words in [
-            format!("addr add 10.99.{number}.2/24 dev wan0"),
-            "link set wan0 up".to_owned(),
-            format!("route add default via 10.99.{number}.1"),
-        ] {
-            let done = client.run("ip").args(words.split(' ')).output().unwrap();
-            assert!(done.status.success(), "{words}: {}", String::from_utf8_lossy(&done.stderr));
-        }
-        client
-    }
-
-    /// A program that runs there.
-    pub(crate) fn run(&self, program: &str) -> Command {
-        let mut command = outside("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.child.id())).arg(program);
-        command
-    }
-
-    /// The address of the tunnel, as it sees it.
-    pub(crate) fn tunnel(&self) -> String {
-        format!("10.99.{}.1", self.number)
-    }
-
-    /// Its own address.
-    pub(crate) fn address(&self) -> String {
-        format!("10.99.{}.2", self.number)
-    }
-
-    /// An ssh(1) that offers this key alone and knows the tunnel's; what it wants follows.
-    pub(crate) fn ssh(&self, server: &Sshd, user: &str, key: &str) -> Command {
-        Self::offering(self.run("ssh"), server, user, key)
-    }
-
-    /// The same, for so many seconds at the most.
-    pub(crate) fn ssh_within(&self, seconds: u32, server: &Sshd, user: &str, key: &str) -> Command {
-        let mut command = self.run("timeout");
-        command.args([&seconds.to_string(), "ssh"]);
-        Self::offering(command, server, user, key)
-    }
-
-    fn offering(mut command: Command, server: &Sshd, user: &str, key: &str) -> Command {
-        command.args(["-F", "none", "-v", "-p", &server.port.to_string(), "-l", user, "-i", key]);
-        for option in [
-            "IdentitiesOnly=yes",
-            "ConnectTimeout=20",
-            "ExitOnForwardFailure=yes",
-            "HostKeyAlias=tunnel",
-            "StrictHostKeyChecking=yes",
-            "UserKnownHostsFile=/mnt/known",
-            "GlobalKnownHostsFile=none",
-        ] {
-            command.args(["-o", option]);
-        }
-        command.env("LC_ALL", "C");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    /// What a server keeps up: a remote forwarding of its port, that leads to this address.
-    pub(crate) fn uplink(&self, server: &Sshd, port: ForwardPort, key: &str, to: &str) -> Session {
-        let mut command = self.ssh(server, &port.user(), key);
-        command.args(["-N", "-R", &format!("127.0.0.1:{port}:{to}")]);
-        command.arg(self.tunnel());
-        Session::start(command)
-    }
-
-    /// Listens there, and greets whoever comes.
-    pub(crate) fn listen(&self, address: &str) {
-        let space = fs::File::open(format!("/proc/{}/ns/net", self.child.id())).unwrap();
-        let address = address.to_owned();
-        let (ready, listening) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            nix::sched::setns(space.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            let listener = TcpListener::bind(&address).unwrap();
-            ready.send(()).unwrap();
-            greet(&listener);
-        });
-        listening.recv().unwrap();
-    }
-
-    /// Whether a connection from here to there is taken.
-    pub(crate) fn connects(&self, address: &str) -> bool {
-        let (host, port) = address.rsplit_once(':').unwrap();
-        let script = format!("exec 3<>/dev/tcp/{host}/{port}");
-        self.run("bash").args(["-c", &script]).stderr(Stdio::null()).status().unwrap().success()
-    }
-
-    /// Whether somebody there answers a connection from here.
-    pub(crate) fn reaches(&self, address: &str) -> bool {
-        greeted(self.run("bash"), address)
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Listens on the tunnel and greets whoever comes.
 pub(crate) fn listen(address: &str) {
     let listener = TcpListener::bind(address).unwrap();
@@ -305,118 +141,6 @@ fn greeted(mut bash: Command, address: &str) -> bool {
     bash.args(["-c", &script]).stderr(Stdio::null()).status().unwrap().success()
 }
 
-/// An ssh(1) that runs, and what it says.
-pub(crate) struct Session {
-    child: Child,
-    said: Arc<Mutex<String>>,
-}
-
-impl Session {
-    /// Starts it.
-    pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let said = Arc::new(Mutex::new(String::new()));
-        let mut stderr = child.stderr.take().unwrap();
-        let kept = Arc::clone(&said);
-        thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(length @ 1..) = stderr.read(&mut bytes) {
-                kept.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
-            }
-        });
-        Self { child, said }
-    }
-
-    /// What it said so far.
-    pub(crate) fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
-    }
-
-    /// Whether its forwarding is there: false when it ends without.
-    pub(crate) fn forwards(&mut self) -> bool {
-        wait_until("ssh forwards or ends", Duration::from_secs(60), || {
-            if self.said().contains("remote forward success") {
-                return Some(true);
-            }
-            self.child.try_wait().unwrap().map(|_| false)
-        })
-    }
-
-    /// Waits until it says that, or ends.
-    pub(crate) fn waits_for(&mut self, text: &str) {
-        wait_until(&format!("ssh says {text}"), Duration::from_secs(60), || {
-            let ended = self.child.try_wait().unwrap().is_some();
-            (ended || self.said().contains(text)).then_some(())
-        });
-    }
-
-    /// Waits until it has ended, and says how long that took.
-    pub(crate) fn ends(&mut self, limit: Duration) -> Duration {
-        let start = Instant::now();
-        wait_until("the session ends", limit, || self.child.try_wait().unwrap());
-        start.elapsed()
-    }
-
-    /// Whether it runs.
-    pub(crate) fn runs(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// An sshd that runs.
-pub(crate) struct Sshd {
-    child: Child,
-    /// Where.
-    pub(crate) port: u16,
-}
-
-impl Sshd {
-    /// Starts it with this configuration, and waits until it listens.
-    pub(crate) fn start(config: &str, port: u16) -> Self {
-        let file = format!("/run/sshd_config-{port}");
-        host::files::write_atomic(Path::new(&file), config.as_bytes(), 0o644).unwrap();
-        let child = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-f", &file])
-            .env_clear()
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut server = Self { child, port };
-        wait_until("sshd listens", Duration::from_secs(20), || {
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none(), "sshd ended with {ended:?}");
-            listens(&format!("0.0.0.0:{port}")).then_some(())
-        });
-        server
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Whether something listens at this IPv4 address and port.
-pub(crate) fn listens(address: &str) -> bool {
-    let address: std::net::SocketAddrV4 = address.parse().unwrap();
-    let host = u32::from_ne_bytes(address.ip().octets());
-    let wanted = format!("{host:08X}:{:04X}", address.port());
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    table.lines().skip(1).any(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        words[1] == wanted && words[3] == "0A"
-    })
-}
-
 /// A tunnel with nobody on it.
 pub(crate) struct Tunnel {
     /// Where its files lie: where an appliance has them.
@@ -434,8 +158,8 @@ impl Tunnel {
         // As on the appliance: no port of a connection that leaves can be one that leads to a server.
         fs::OpenOptions::new()
             .write(true)
-            .open("/proc/sys/net/ipv4/ip_local_port_range")
-            .and_then(|mut file| file.write_all(b"60000 65535"))
+            .open("/proc/sys/net/ipv4/ip_local_reserved_ports")
+            .and_then(|mut file| file.write_all(b"10000-59999"))
             .unwrap();
         let folders = Folders::default();
         for folder in [&folders.data, &folders.run] {
