@@ -24,8 +24,8 @@ use std::{
 };
 
 use ground::{
-    BROKER, Client as Site, GREETING, Sshd, Tunnel, agent, appliance, inside, key_file, make_key,
-    port, reaches_as, wait_until,
+    BROKER, Client as Site, GREETING, Sshd, Tunnel, agent, appliance, inside, key_file, listens,
+    make_key, port, reaches_as, wait_until,
 };
 use hyper::StatusCode;
 use lab::{Ca, Client, anybody, known, table};
@@ -155,10 +155,18 @@ fn a_server_is_the_panels_from_joining_until_it_is_put_out() {
 
         let (mut held, _) = panel(&ca).await.stream("/v1/connect/1").await.unwrap();
         held.read_exact(&mut greeting).await.unwrap();
+        // The server said all it has to say, and hears on.
+        held.write_all(b"x").await.unwrap();
+        assert!(listens("127.0.0.1:10001") && !listens("0.0.0.0:10001"));
         let begin = Instant::now();
         let answer = client.put("/v1/table", &table(2, Vec::new())).await.unwrap();
         assert_eq!(answer.0, StatusCode::NO_CONTENT);
-        let _cut = held.read_u8().await.unwrap_err();
+        let cut = async {
+            while held.write_all(b"x").await.is_ok() && held.flush().await.is_ok() {
+                tokio::time::sleep(SECOND / 100).await;
+            }
+        };
+        tokio::time::timeout(SECOND, cut).await.expect("its stream is cut");
         uplink.ends(SECOND);
         assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
         let mut again = site.uplink(&server, port(10_001), &key, "127.0.0.1:8443");
