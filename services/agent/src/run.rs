@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use host::{cmd, files, seam::Host, ssh::Forwarder};
+use host::{cmd, files, seam::Host, service, ssh::Forwarder};
 use prometheus_client::registry::Registry;
 use tokio::{net::UnixListener, sync::watch};
 
@@ -171,13 +171,13 @@ pub async fn run<H: Host>(
     tasks.spawn(certificates.keep());
     tasks.spawn(uplinks.keep(handle.clone()));
     tasks.spawn(listen::keep_solicited(handle.clone()));
-    tasks.spawn(keep_alive(handle));
-    notify(&[sd_notify::NotifyState::Ready]);
+    tasks.spawn(service::keep_alive(move || handle.idle_for() < STUCK));
+    service::ready();
     tokio::select! {
-        () = stopped() => tracing::info!("stopping"),
+        () = service::stopped() => tracing::info!("stopping"),
         _ = tasks.join_next() => anyhow::bail!("a part of the agent ended by itself; see the log"),
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
+    service::stopping();
     Ok(())
 }
 
@@ -189,38 +189,6 @@ fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
         UnixListener::bind(path).with_context(|| format!("can't listen at {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(socket)
-}
-
-async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
-}
-
-/// Tells systemd's watchdog that the agent lives, as long as its owner gets on.
-async fn keep_alive(owner: Handle) {
-    let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    let mut tick = tokio::time::interval(period / 3);
-    loop {
-        tick.tick().await;
-        if owner.idle_for() < STUCK {
-            notify(&[sd_notify::NotifyState::Watchdog]);
-        }
-    }
 }
 
 /// Saves the discovered machines when the list changed, at most once a second.

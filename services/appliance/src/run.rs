@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use host::{console, netlink::Netlink, seam::chain, unit};
+use host::{console, netlink::Netlink, seam::chain, service, unit};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -84,12 +84,12 @@ pub async fn run(paths: Paths) -> anyhow::Result<()> {
             tracing::error!(%error, "the local socket died");
         }
     });
-    notify(&[sd_notify::NotifyState::Ready]);
+    service::ready();
     tokio::select! {
-        () = stopped() => tracing::info!("stopping"),
+        () = service::stopped() => tracing::info!("stopping"),
         _ = tasks.join_next() => anyhow::bail!("a part of the service ended by itself; see the log"),
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
+    service::stopping();
     Ok(())
 }
 
@@ -228,25 +228,5 @@ fn blank(kind: Kind) -> Facts {
         relay: None,
         door: None,
         health: Health::default(),
-    }
-}
-
-async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
     }
 }

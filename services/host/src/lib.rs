@@ -1,8 +1,8 @@
 //! The only crate that touches the machine: one module for each tool it drives.
 //!
 //! A tour: every process is started by [`cmd`], every file written by [`files`]; [`tls`] tells the panel from everybody else, and
-//! [`clients`] counts them; [`seam`] is what the rest of the agent sees of a machine, [`machine`] the real one, [`sim`] the
-//! simulated one.
+//! [`clients`] counts them; [`service`] speaks to systemd; [`seam`] is what the rest of the agent sees of a machine, [`machine`] the
+//! real one, [`sim`] the simulated one.
 
 pub mod bootfiles;
 pub mod clients;
@@ -23,6 +23,7 @@ pub mod networkd;
 pub mod own;
 pub mod sandbox;
 pub mod seam;
+pub mod service;
 pub mod sim;
 pub mod solicit;
 pub mod ssh;

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use host::{
     cmd::{self, Program},
     iptables::Chains,
+    service,
 };
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -169,19 +170,19 @@ pub async fn run(settings: Settings, ssh_port: u16) -> anyhow::Result<()> {
     let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
     anyhow::ensure!(missing.is_empty(), "these programs are not installed: {}", names.join(", "));
     let make_users = users_in(settings.folders.clone());
-    let mut service = Service::start(settings, wall_clock(), make_users).await?;
-    let isolation = Isolation::new(&service, ssh_port);
+    let mut running = Service::start(settings, wall_clock(), make_users).await?;
+    let isolation = Isolation::new(&running, ssh_port);
     // Whoever waits for the service to be ready, as sshd does, finds it shut in.
     isolation.begin().await;
-    tracing::info!(api = %service.address, "ready");
-    notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(api = %running.address, "ready");
+    service::ready();
     tokio::select! {
-        () = stopped() => tracing::info!("stopping"),
-        () = keep_alive() => {}
+        () = service::stopped() => tracing::info!("stopping"),
+        () = service::keep_alive(|| true) => {}
         () = isolation.keep() => anyhow::bail!("nobody keeps the tunnel's rules any more"),
-        () = service.ended() => anyhow::bail!("a part of the tunnel ended by itself; see the log"),
+        () = running.ended() => anyhow::bail!("a part of the tunnel ended by itself; see the log"),
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
+    service::stopping();
     Ok(())
 }
 
@@ -194,36 +195,6 @@ fn users_in(folders: Folders) -> MakeUsers {
         tokio::spawn(sweep.follow());
         Ok(())
     })
-}
-
-async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
-}
-
-/// Tells systemd's watchdog that the executor gets on.
-async fn keep_alive() {
-    let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    let mut tick = tokio::time::interval(period / 3);
-    loop {
-        tick.tick().await;
-        notify(&[sd_notify::NotifyState::Watchdog]);
-    }
 }
 
 /// The rules of who may connect to what, as they follow from whose the tunnel is and from its table.
