@@ -56,7 +56,7 @@ test-images: guest-image tiny-guest
 	images/build tunnel debian 0
 	images/build tunnel debian 1
 
-demo: test-images ## a panel, an agent and a device, step by step, and the console (ONCE=1: exit when the device is up)
+demo: test-images ## a panel, a tunnel, an agent and a device on three LANs, step by step, and the console (ONCE=1: exit when the device is up)
 	images/prepare e2e
 	cargo run --release --locked --package qemu-tests --bin demo
 

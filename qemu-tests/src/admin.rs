@@ -40,13 +40,25 @@ impl Admin {
         self.browser.save("/first-start", &fields).await.map(drop)
     }
 
-    /// Makes an organization, a network, and a subnet whose addresses the network's servers give out.
-    pub async fn make_network(&mut self) -> Result<()> {
+    /// Adds a tunnel that is reached at this address, and pairs it by the code on its screen; returns the path of its page.
+    pub async fn pair_tunnel(&self, name: &str, address: &str, code: &str) -> Result<String> {
+        let fields = [("name", name), ("host", address), ("port", "22")];
+        let browser = &self.browser;
+        browser.save("/tunnels/new", &fields).await?;
+        let tunnels = browser.open("/tunnels").await?;
+        let tunnel = tunnels.link_called("/tunnels/", name).context("the tunnel is not listed")?;
+        browser.fill(&tunnel, &format!("{tunnel}/pair"), &[("code", code)]).await?;
+        Ok(tunnel)
+    }
+
+    /// Makes an organization, a network whose servers are reached through `tunnels`, names with commas between them, and a subnet
+    /// whose addresses those servers give out.
+    pub async fn make_network(&mut self, tunnels: &str) -> Result<()> {
         let browser = &self.browser;
         browser.save("/organizations/new", &[("name", "Example School")]).await?;
         let form = browser.open("/networks/new").await?;
         let owner = form.between("<option value=\"", "\"").context("no organization to choose")?;
-        let fields = [("organization", owner.as_str()), ("name", "north")];
+        let fields = [("organization", owner.as_str()), ("name", "north"), ("tunnels", tunnels)];
         let networks = browser.save("/networks/new", &fields).await?;
         let network = networks.link("/networks/").context("the new network is not listed")?;
         let (name, subnet) = SUBNET;
@@ -62,10 +74,12 @@ impl Admin {
         Ok(())
     }
 
-    /// Makes a join code; returns the seed file that a server joins by.
-    pub async fn make_seed(&self) -> Result<String> {
+    /// Makes a join code that leads through this tunnel, or straight to the panel; returns the seed file that a server joins by.
+    pub async fn make_seed(&self, tunnel: Option<&str>) -> Result<String> {
         let path = format!("{}/servers/join", self.network()?);
-        let fields = [("host", PANEL_ADDRESS), ("hours", "1"), ("confirm", "on")];
+        let tunnel = tunnel.unwrap_or_default();
+        let fields =
+            [("tunnel", tunnel), ("host", PANEL_ADDRESS), ("hours", "1"), ("confirm", "on")];
         let made = self.browser.ask_for(&path, &fields).await?;
         made.between("<pre><code>", "</code></pre>").with_context(|| made.words())
     }
@@ -94,7 +108,7 @@ impl Admin {
     }
 
     /// Makes the server the one that serves the subnet, with a pool, an image in it and a group.
-    pub async fn set_up(&self) -> Result<()> {
+    pub async fn set_up(&self, gateway: Option<&str>) -> Result<()> {
         let address = format!("{SERVER_ADDRESS}/24");
         let server = [
             ("name", SERVER),
@@ -105,6 +119,7 @@ impl Admin {
             ("interfaces[0].address", SERVER_ADDRESS),
             ("management.interface", AGENT_MAC),
             ("management.address", &address),
+            ("management.gateway", gateway.unwrap_or_default()),
             ("pools[0].name", "tank"),
             ("pools[0].layout", "stripe"),
             ("pools[0].disks", "pool0"),

@@ -58,6 +58,11 @@ impl Browser {
         self.send(shown, path, &[]).await?.led_on(path)
     }
 
+    /// Fills in the form on the page at `shown` that sends to `path`; returns the page that it led to.
+    pub async fn fill(&self, shown: &str, path: &str, fields: &[(&str, &str)]) -> Result<Page> {
+        self.send(shown, path, fields).await?.led_on(path)
+    }
+
     /// Fills in the form at `path`, whose answer is a page of its own; returns that.
     pub async fn ask_for(&self, path: &str, fields: &[(&str, &str)]) -> Result<Page> {
         self.send(path, path, fields).await
@@ -147,6 +152,16 @@ impl Page {
         Some(format!("{folder}{number}"))
     }
 
+    /// The link to the record of those below `folder` that is called `name`.
+    pub fn link_called(&self, folder: &str, name: &str) -> Option<String> {
+        let before = format!("href=\"{folder}");
+        self.html.split(&before).skip(1).find_map(|link| {
+            let (number, rest) = link.split_once("\">")?;
+            let called = rest.split_once('<').is_some_and(|(called, _)| called == name);
+            called.then(|| format!("{folder}{number}"))
+        })
+    }
+
     fn hidden(&self, name: &str) -> Option<String> {
         self.between(&format!("name=\"{name}\" value=\""), "\"")
     }
@@ -192,6 +207,10 @@ mod tests {
             Page { path: String::new(), html: html.to_owned(), status: 200, redirected: false };
         assert_eq!(page.link("/networks/").as_deref(), Some("/networks/7"));
         assert_eq!(page.link("/servers/"), None);
+        let html = r#"<a href="/tunnels/1">old</a><a href="/tunnels/12">relay</a>"#.to_owned();
+        let page = Page { html, ..page };
+        assert_eq!(page.link_called("/tunnels/", "relay").as_deref(), Some("/tunnels/12"));
+        assert_eq!(page.link_called("/tunnels/", "rela"), None);
     }
 
     #[test]

@@ -32,13 +32,8 @@ impl Room {
     pub async fn new(name: &str, port: u16) -> Result<Self> {
         let lan = Lan::new(name)?;
         let dhcp = lan.dhcp_server(254).await?;
-        let panel = lan.panel(Image::PanelDebug)?.forward(port, 443).start().await?;
-        panel.debug().ready(secs(120)).await?;
-        let root = wait_until("the panel to serve its console", secs(60), async || {
-            root_pem(panel.debug()).await
-        });
-        let browser = Browser::new(lan.workspace().clone(), port, &root.await?)?;
-        Ok(Self { lan, panel, admin: Admin::new(browser), dhcp })
+        let (panel, admin) = open_panel(&lan, port).await?;
+        Ok(Self { lan, panel, admin, dhcp })
     }
 
     /// The code by which the first account is made, from the panel's log.
@@ -48,16 +43,7 @@ impl Room {
 
     /// An agent that was just flashed and has this seed file; beside its pool's disk it has the guest's image.
     pub async fn flash_agent(&self, seed: &str) -> Result<Machine> {
-        let system = with_boot_file(
-            Image::AgentDebug,
-            &self.lan.workspace().folder("flashed")?,
-            "clusterducks.toml",
-            seed,
-        )
-        .await?;
-        let agent = self.lan.agent_on(system)?.disk(guest_disk()?).start().await?;
-        agent.debug().ready(secs(120)).await?;
-        Ok(agent)
+        flash_agent(&self.lan, seed).await
     }
 
     /// The DHCP server that was there before the agent gives out nothing any more.
@@ -67,8 +53,33 @@ impl Room {
 
     /// The machine of the device `pc-<number>`.
     pub async fn start_device(&self, number: u32) -> Result<Machine> {
-        self.lan.device_numbered(&format!("pc-{number}"), number)?.bios().start().await
+        start_device(&self.lan, number).await
     }
+}
+
+/// A panel that was just flashed, on this LAN, whose console is at this port of the host's loopback; and who sits before that.
+pub(crate) async fn open_panel(lan: &Lan, port: u16) -> Result<(Machine, Admin)> {
+    let panel = lan.panel(Image::PanelDebug)?.forward(port, 443).start().await?;
+    panel.debug().ready(secs(120)).await?;
+    let root = wait_until("the panel to serve its console", secs(60), async || {
+        root_pem(panel.debug()).await
+    });
+    let browser = Browser::new(lan.workspace().clone(), port, &root.await?)?;
+    Ok((panel, Admin::new(browser)))
+}
+
+/// See [`Room::flash_agent`].
+pub(crate) async fn flash_agent(lan: &Lan, seed: &str) -> Result<Machine> {
+    let folder = lan.workspace().folder("flashed")?;
+    let system = with_boot_file(Image::AgentDebug, &folder, "clusterducks.toml", seed).await?;
+    let agent = lan.agent_on(system)?.disk(guest_disk()?).start().await?;
+    agent.debug().ready(secs(120)).await?;
+    Ok(agent)
+}
+
+/// See [`Room::start_device`].
+pub(crate) async fn start_device(lan: &Lan, number: u32) -> Result<Machine> {
+    lan.device_numbered(&format!("pc-{number}"), number)?.bios().start().await
 }
 
 /// The code of the panel's first start, from its log.

@@ -8,8 +8,8 @@ async fn an_admin_leads_a_flashed_panel_and_a_flashed_agent_to_a_booted_device()
     let mut room = Room::new("room", free_port()?).await?;
     let code = room.first_code().await?;
     room.admin.sign_up(&code, "ada", &format!("{}-{}", token(), token())).await?;
-    room.admin.make_network().await?;
-    let agent = room.flash_agent(&room.admin.make_seed().await?).await?;
+    room.admin.make_network("").await?;
+    let agent = room.flash_agent(&room.admin.make_seed(None).await?).await?;
     let server = room.admin.let_in().await?;
     ensure!(
         server.html.contains("<code>pool0</code>"),
@@ -18,7 +18,7 @@ async fn an_admin_leads_a_flashed_panel_and_a_flashed_agent_to_a_booted_device()
     );
 
     room.end_other_dhcp().await?;
-    room.admin.set_up().await?;
+    room.admin.set_up(None).await?;
     let page = room.admin.add_device(10).await?;
     room.admin.ready(secs(120), |_| ()).await?;
     let known = agent.debug().check("cat /proc/sys/kernel/hostname").await?;

@@ -2,7 +2,7 @@
 //! alone, and keeps what it is over a power cut.
 
 use anyhow::{Context, Result, ensure};
-use qemu_tests::{DiskSpec, Image, Lan, Machine, secs, started_clean, wait_until};
+use qemu_tests::{DiskSpec, Image, Lan, Machine, code_in, pairing_code, started_clean};
 
 /// Where the DHCP server of the LAN is, which the test knocks at the tunnel from.
 const NEIGHBOUR: u32 = 1;
@@ -42,17 +42,10 @@ async fn a_tunnel_shows_its_code_and_is_the_same_after_a_power_cut() -> Result<(
 
 /// The pairing code, as it stands on the serial port and on the screen.
 async fn code(tunnel: &Machine) -> Result<String> {
-    let read = |text: &str| {
-        let (_, below) = text.rsplit_once("for this code:")?;
-        below.split_whitespace().next().map(str::to_owned)
-    };
-    let serial = wait_until("the tunnel to show its code", secs(60), async || {
-        Ok(read(&tunnel.serial().text()?))
-    });
-    let serial = serial.await?;
+    let serial = pairing_code(tunnel).await?;
     // vcs(4): the characters of the first virtual console, without line ends.
     let screen = tunnel.debug().check("fold -w 80 /dev/vcs1").await?;
-    ensure!(read(&screen).as_ref() == Some(&serial), "{screen}");
+    ensure!(code_in(&screen).as_ref() == Some(&serial), "{screen}");
     Ok(serial)
 }
 

@@ -1,9 +1,12 @@
-//! `make demo`: from a flashed panel and a flashed agent to a diskless device that runs, told step by step; all that is saved is saved
-//! at the panel's console. With `ONCE=1` it ends when the device is up; else it ends in a shell of the device, and the console is
+//! `make demo`: from a flashed panel, a flashed tunnel and a flashed agent on three LANs to a diskless device that runs, told step by
+//! step; all that is saved is saved at the panel's console. With `ONCE=1` it ends when the device is up; else it ends in a shell of the device, and the console is
 //! there to be looked at. Every machine ends with it.
 
 use anyhow::{Context, Result, bail};
-use qemu_tests::{DEVICE_UP, Machine, Page, Room, events, free_port, secs, token, wait_until};
+use qemu_tests::{
+    Campus, DEVICE_UP, Machine, Page, SITE_GATEWAY, TUNNEL_ADDRESS, events, free_port,
+    pairing_code, secs, token, wait_until,
+};
 use serde_json::Value;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
@@ -47,21 +50,26 @@ async fn demo(once: bool) -> Result<()> {
     };
     let (console, password) =
         (format!("https://127.0.0.1:{port}/"), format!("{}-{}", token(), token()));
-    story.tell("panel: starts from its flashed disk image");
-    let mut room = Room::new("demo", port).await?;
+    story.tell(
+        "panel, in an office, and tunnel, on the public LAN: start from their flashed disk images",
+    );
+    let mut room = Campus::new("demo", port).await?;
     let code = room.first_code().await?;
     story.tell(&format!("panel: its console is at {console}; its one-time code is {code}"));
     room.admin.sign_up(&code, NAME, &password).await?;
     story.tell(&format!("admin: signed up by that code, as {NAME} with the password {password}"));
-    room.admin.make_network().await?;
-    let seed = room.admin.make_seed().await?;
-    story.tell("admin: made an organization, a network, a subnet, and a join code for a server");
-    story.tell("agent: starts from its flashed disk image, with that code on its boot partition");
+    let code = pairing_code(&room.tunnel).await?;
+    story.tell(&format!("tunnel: shows its pairing code, {code}"));
+    room.admin.pair_tunnel("relay", TUNNEL_ADDRESS, &code).await?;
+    room.admin.make_network("relay").await?;
+    let seed = room.admin.make_seed(Some("relay")).await?;
+    story.tell("admin: paired the tunnel, made an organization, a network, a subnet, and a join code for a server");
+    story.tell("agent, on a site behind a router: starts from its flashed disk image, with that code on its boot partition");
     let agent = room.flash_agent(&seed).await?;
     room.admin.let_in().await?;
-    story.tell("agent: asked to join, was let in by the admin, and is connected to the panel");
-    room.end_other_dhcp().await?;
-    room.admin.set_up().await?;
+    story.tell("agent: asked to join through the tunnel, was let in by the admin, and is connected to the panel");
+    room.wan.end_dhcp_on_site().await?;
+    room.admin.set_up(Some(SITE_GATEWAY)).await?;
     room.admin.add_device(DEVICE).await?;
     story.tell("admin: saved a pool, an image to import, a group, one device");
     follow_work(&room, &story).await?;
@@ -77,11 +85,11 @@ async fn demo(once: bool) -> Result<()> {
         );
         shell(&device).await?;
     }
-    room.lan.passed()
+    room.wan.site.passed()
 }
 
 /// Tells what the server works at, until it is as the console says.
-async fn follow_work(room: &Room, story: &Story) -> Result<()> {
+async fn follow_work(room: &Campus, story: &Story) -> Result<()> {
     let mut told = String::new();
     let look = |page: &Page| {
         let work = describe(page);
