@@ -60,6 +60,10 @@ pub(crate) struct Field {
     pub(crate) other: Client,
     pub(crate) panel: Client,
     server: Option<Sshd>,
+    /// What the server was started with.
+    config: String,
+    /// What is in place.
+    chains: Option<Chains>,
     uplink: Option<Session>,
     agent: Child,
     mark: Mutex<usize>,
@@ -91,6 +95,8 @@ impl Field {
             other,
             panel,
             server: None,
+            config: String::new(),
+            chains: None,
             uplink: None,
             agent: agent.unwrap(),
             mark: Mutex::new(0),
@@ -177,9 +183,15 @@ impl Field {
     }
 
     fn stand(&mut self, config: &str, chains: &Chains) {
-        self.tunnel.isolate(chains);
-        self.server = None;
-        self.server = Some(Sshd::start(config, SSH_PORT));
+        if self.chains.as_ref() != Some(chains) {
+            self.tunnel.isolate(chains);
+            self.chains = Some(chains.clone());
+        }
+        if self.server.is_none() || self.config != config {
+            self.server = None;
+            self.server = Some(Sshd::start(config, SSH_PORT));
+            config.clone_into(&mut self.config);
+        }
         *self.mark.lock().unwrap() = self.tunnel.log.end();
     }
 
