@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use host::iptables::{self, Chains, Family, Loopback, Owner, Protocol, Rule, Verdict};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use model::tunnel::{ForwardPort, Table};
 use tokio::sync::watch;
 
@@ -29,7 +29,9 @@ pub fn chains(broker: u32, api_port: u16, ssh_port: u16, table: Option<&Table>) 
     if panel.is_empty() {
         input.push(rule(api, Verdict::Return));
     }
-    input.extend(panel.iter().map(|net| Rule { source: Some(*net), ..rule(api, Verdict::Return) }));
+    input.extend(
+        panel.iter().map(|net| Rule { source: Some(plain(*net)), ..rule(api, Verdict::Return) }),
+    );
     input.push(rule(api, Verdict::Reject));
     input.push(Rule { loopback: Some(Loopback::Beside), ..rule(opening, Verdict::Reject) });
     let output = vec![
@@ -42,6 +44,14 @@ pub fn chains(broker: u32, api_port: u16, ssh_port: u16, table: Option<&Table>) 
         Rule { owner: outsiders, ..rule(Protocol::NotTcp, Verdict::Reject) },
     ];
     Chains { input, output }
+}
+
+/// IPv4 for what a socket of both families calls `::ffff:192.0.2.7` (RFC 4291, 2.5.5.2): on the wire it is IPv4.
+fn plain(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    let v4 = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    v4.map_or(net, IpNet::V4)
 }
 
 fn rule(protocol: Protocol, verdict: Verdict) -> Rule {
@@ -107,5 +117,17 @@ mod tests {
         let panel: IpNet = "192.0.2.7/32".parse().unwrap();
         let table = Table { panel: vec![panel], ..Table::default() };
         assert_eq!(to_api(Some(&table)), [(Some(panel), Verdict::Return), (None, Verdict::Reject)]);
+    }
+    #[test]
+    fn a_panel_that_a_socket_of_both_families_saw_over_ipv4_is_let_in_over_ipv4() {
+        for (seen, wanted) in [
+            ("::ffff:192.0.2.7/128", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("2001:db8::7/128", "2001:db8::7/128"),
+            ("::/0", "::/0"),
+            ("192.0.2.7/32", "192.0.2.7/32"),
+        ] {
+            assert_eq!(plain(seen.parse().unwrap()), wanted.parse().unwrap(), "{seen}");
+        }
     }
 }
