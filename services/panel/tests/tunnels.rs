@@ -240,7 +240,7 @@ async fn a_certificate_that_ends_soon_is_renewed_once_and_cuts_nobody_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tunnel_whose_certificate_was_taken_back_is_hung_up_on() {
+async fn a_tunnel_whose_certificate_was_taken_back_is_hung_up_on_and_stays_so() {
     let site = Site::new();
     let (_relay, tunnel) = site.tunnel(1, "relay").await;
     let (tunnels, _arrivals) = site.tunnels();
@@ -248,8 +248,12 @@ async fn a_tunnel_whose_certificate_was_taken_back_is_hung_up_on() {
     let query = panel::store::BookedQuery { kind: Some(Kind::Tunnel), ..Default::default() };
     let serial = site.room.panel.issued(ROOT, &query).unwrap().rows[0].serial;
     site.room.panel.revoke(ROOT, serial, panel::ca::Reason::KeyCompromise).unwrap();
+    presence(&tunnels, tunnel, State::Lost).await;
+    tunnels.stop().await;
+    let (tunnels, _arrivals) = site.tunnels();
     let lost = presence(&tunnels, tunnel, State::Lost).await;
     assert_eq!(lost.trouble, Some(panel::fleet::Trouble::Certificate), "{lost:?}");
+    assert!(lost.error.unwrap().contains("not, or no more, one that the panel gave"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

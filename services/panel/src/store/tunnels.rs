@@ -12,7 +12,7 @@ use serde::{Serialize, de::Error as _};
 use super::{Error, Tx};
 use crate::{
     ca::{Certificate, Kind, Reason, Serial},
-    noun::{HostName, Id, Server, Tunnel, TunnelName},
+    noun::{HostName, Id, Network, Server, Tunnel, TunnelName},
 };
 
 /// That a tunnel took the panel as its own, or may have.
@@ -339,7 +339,7 @@ impl Tx<'_> {
     /// Servers that can be reached through tunnels alone and would have no way left, were these the tunnels of their network.
     pub(crate) fn stranded(
         self,
-        network: Id<crate::noun::Network>,
+        network: Id<Network>,
         tunnels: &[TunnelName],
     ) -> Result<u64, Error> {
         let names = serde_json::to_string(tunnels).map_err(Error::Json)?;

@@ -31,10 +31,14 @@ pub struct Presence {
 /// The tunnels that are the panel's, or may be.
 pub type Presences = BTreeMap<Id<Tunnel>, Presence>;
 
+/// Whether tunnels are there: what streams through them are bound to, which need not wake for anything else.
+pub(super) type States = BTreeMap<Id<Tunnel>, State>;
+
 /// What is known of the tunnels.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     presences: watch::Sender<Presences>,
+    states: watch::Sender<States>,
 }
 
 impl Board {
@@ -47,9 +51,22 @@ impl Board {
         self.presences.borrow().clone()
     }
 
-    /// Notes how a tunnel is.
+    pub(super) fn states(&self) -> watch::Receiver<States> {
+        self.states.subscribe()
+    }
+
+    /// Notes how a tunnel is. That it answered once more as before is no news.
     pub(crate) fn note(&self, tunnel: Id<Tunnel>, change: impl FnOnce(&mut Presence)) {
-        self.presences.send_modify(|all| change(all.entry(tunnel).or_default()));
+        let mut state = State::default();
+        self.presences.send_if_modified(|all| {
+            let presence = all.entry(tunnel).or_default();
+            let before = presence.clone();
+            change(presence);
+            state = presence.state;
+            let seen_ms = before.seen_ms;
+            before != Presence { seen_ms, ..presence.clone() }
+        });
+        self.states.send_if_modified(|all| all.insert(tunnel, state) != Some(state));
     }
 
     /// Forgets the tunnels that are not kept any more.
@@ -59,5 +76,36 @@ impl Board {
             all.retain(|tunnel, _| kept(tunnel));
             all.len() != before
         });
+        self.states.send_if_modified(|all| {
+            let before = all.len();
+            all.retain(|tunnel, _| kept(tunnel));
+            all.len() != before
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_tunnel_answered_once_more_is_no_news_and_streams_hear_of_its_state_alone() {
+        let board = Board::default();
+        let tunnel = Id::new(7);
+        let (mut presences, mut states) = (board.presences(), board.states());
+        let mut news = || {
+            let news = (presences.has_changed().unwrap(), states.has_changed().unwrap());
+            presences.mark_unchanged();
+            states.mark_unchanged();
+            news
+        };
+        board.note(tunnel, |presence| presence.state = State::Connected);
+        assert_eq!(news(), (true, true));
+        board.note(tunnel, |presence| presence.seen_ms = Some(1));
+        assert_eq!((news(), board.all()[&tunnel].seen_ms), ((false, false), Some(1)));
+        board.note(tunnel, |presence| presence.status = Some(Status::default()));
+        assert_eq!(news(), (true, false));
+        board.retain(|_| false);
+        assert_eq!((news(), board.all().len()), ((true, true), 0));
     }
 }

@@ -22,6 +22,9 @@ use crate::{
 /// The least time between two certificates for a tunnel: one that it does not take is not made again and again.
 const RENEW_AGAIN: Duration = Duration::from_secs(3600);
 
+/// The least time between two statuses: one changes with every server that comes or goes.
+const PACE: Duration = Duration::from_millis(500);
+
 /// Why a tunnel is not kept up to date.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -168,6 +171,7 @@ async fn look(
         }
         if let Some((next_tag, next)) = api.status(Some(&tag)).await? {
             (tag, status) = (next_tag, next);
+            sleep(PACE).await;
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Presences, Shared, connection};
+use super::{Shared, connection};
 use crate::{
     fleet::{Direct, Link, Opened, State, chain},
     noun::{Id, Server, Tunnel},
@@ -44,27 +44,28 @@ impl Through {
 
     /// The tunnels to try: those that are there, the last good one first, the others in the order of the pool.
     async fn order(&self, peer: &Peer) -> io::Result<Vec<Id<Tunnel>>> {
-        let mut presences = self.shared.board.presences();
+        let mut states = self.shared.board.states();
         // The favourite of those that are not known to be lost may take its time.
-        let settled = presences.wait_for(|all| {
-            let states = peer.ways.iter().map(|way| state(all, *way));
-            let first = states.into_iter().find(|state| *state != Some(State::Lost));
-            first.is_none_or(|state| state == Some(State::Connected))
+        let settled = states.wait_for(|all| {
+            let mut states = peer.ways.iter().map(|way| all.get(way));
+            let first = states.find(|state| *state != Some(&State::Lost));
+            first.is_none_or(|state| state == Some(&State::Connected))
         });
         // Whoever is not there by then is not there.
         let _settled = timeout(FIRST_CONNECTION, settled).await.map(|settled| settled.map(drop));
-        let all = presences.borrow().clone();
-        let there = |way: &&Id<Tunnel>| state(&all, **way) == Some(State::Connected);
-        let mut order: Vec<_> = peer.ways.iter().filter(there).copied().collect();
+        let there = |way: &Id<Tunnel>| states.borrow().get(way) == Some(&State::Connected);
+        let mut order: Vec<_> = peer.ways.iter().copied().filter(there).collect();
         if order.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, self.why_none(peer, &all)));
+            return Err(io::Error::new(io::ErrorKind::NotConnected, self.why_none(peer)));
         }
         let last = self.last().get(&peer.server).copied();
         order.sort_by_key(|way| Some(*way) != last);
         Ok(order)
     }
 
-    fn why_none(&self, peer: &Peer, all: &Presences) -> String {
+    fn why_none(&self, peer: &Peer) -> String {
+        let presences = self.shared.board.presences();
+        let all = presences.borrow();
         let why = peer.ways.iter().map(|way| {
             let error = all.get(way).and_then(|presence| presence.error.as_deref());
             format!("{}: {}", self.name(*way), error.unwrap_or("not connected yet"))
@@ -92,10 +93,10 @@ impl Through {
 
     /// A stream that ends when the tunnel is lost: nobody else says so of one whose power was cut.
     fn bound(&self, tunnel: Id<Tunnel>, stream: TokioIo<Upgraded>) -> Tunnelled {
-        let mut presences = self.shared.board.presences();
+        let mut states = self.shared.board.states();
         let lost = async move {
             // Without a board there is no link either.
-            let lost = presences.wait_for(|all| state(all, tunnel) != Some(State::Connected));
+            let lost = states.wait_for(|all| all.get(&tunnel) != Some(&State::Connected));
             let _lost = lost.await.map(drop);
         };
         Tunnelled { stream, lost: Box::pin(lost) }
@@ -121,10 +122,6 @@ impl Link for Through {
         self.last().remove(&peer.server);
         Err(io::Error::new(io::ErrorKind::HostUnreachable, failures.join("; ")))
     }
-}
-
-fn state(all: &Presences, tunnel: Id<Tunnel>) -> Option<State> {
-    all.get(&tunnel).map(|presence| presence.state)
 }
 
 /// A stream through a tunnel.
