@@ -8,7 +8,7 @@
     clippy::unwrap_used,
     reason = "helpers of tests are tests too, and start sshd, ssh and ip in a namespace"
 )]
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 pub(crate) mod client;
 mod server;
