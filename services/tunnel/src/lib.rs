@@ -7,11 +7,13 @@
 //! [`counted`] bytes to the [`ports`] of servers, [`joins`] those of boxes that join; [`status`], [`faults`] and [`metrics`] say
 //! how it goes; [`standing`] shows the box's screen what it needs, the [`host_key`] too, and [`ctl`] is its command line; [`peer`]
 //! says who asks on a Unix socket. The side of OpenSSH: [`ssh`] makes sshd ready, [`users`] are those of servers, whom [`keys`] lets
-//! in, [`sweep`] puts out and [`isolation`] shuts in; [`relay`] brings boxes that join, and both say a [`refusal`].
+//! in, [`sweep`] puts out, [`crowd`] thins out and [`isolation`] shuts in; [`relay`] brings boxes that join, and says a [`refusal`] as
+//! [`keys`] does.
 
 pub mod api;
 pub mod broker;
 pub mod counted;
+pub mod crowd;
 pub mod ctl;
 pub mod faults;
 pub mod folders;
@@ -25,6 +27,7 @@ pub mod pair;
 pub mod peer;
 pub mod ports;
 pub mod problem;
+mod processes;
 pub mod refusal;
 pub mod relay;
 pub mod run;

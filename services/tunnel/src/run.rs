@@ -20,6 +20,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use crate::{
     api::{self, Api},
     broker::{self, Broker},
+    crowd,
     faults::Faults,
     folders::Folders,
     isolation,
@@ -179,6 +180,7 @@ pub async fn run(settings: Settings, ssh_port: u16) -> anyhow::Result<()> {
     tokio::select! {
         () = service::stopped() => tracing::info!("stopping"),
         () = service::keep_alive(|| true) => {}
+        () = crowd::keep_thin() => {}
         () = isolation.keep() => anyhow::bail!("nobody keeps the tunnel's rules any more"),
         () = running.ended() => anyhow::bail!("a part of the tunnel ended by itself; see the log"),
     }

@@ -16,13 +16,14 @@ use std::{
 };
 
 use clusterducks_tunnel::{
+    crowd,
     folders::Folders,
     isolation,
     users::{self, JOIN_UID},
 };
 use ground::{
-    BROKER, Client, KEYS, Sshd, Tunnel, agent, block_on, inside, key_file, listens, make_key, port,
-    reaches_as, wait_until,
+    BROKER, Client, KEYS, Sshd, Tunnel, agent, block_on, client::Session, inside, key_file,
+    listens, make_key, port, reaches_as, wait_until,
 };
 use host::{
     files::write_atomic,
@@ -145,6 +146,34 @@ until [ -e /mnt/held/go ]; do sleep 0.01; done
     assert!(uplink.forwards(), "{}", uplink.said());
     assert!(applied.sweep.run().unwrap() > 0);
     uplink.ends(SECOND);
+}
+
+#[test]
+fn a_server_has_so_many_sessions_at_once_and_the_youngest_stay() {
+    if !inside("a_server_has_so_many_sessions_at_once_and_the_youngest_stay") {
+        return;
+    }
+    let mut tunnel = Tunnel::new();
+    let _ = tunnel.apply(table(&[agent(1, 10_001), agent(2, 10_002)]));
+    let server = Sshd::start(&tunnel.config(SSH_PORT), SSH_PORT);
+    let site = Client::new(1);
+    let up = |number: u16| {
+        let mut command = site.ssh(&server, &port(number).user(), &key_file(number));
+        let mut session = Session::start({
+            command.arg("-N").arg(site.tunnel());
+            command
+        });
+        session.waits_for("Entering interactive session");
+        session
+    };
+    let mut crowd: Vec<Session> = (0..4).map(|_| up(10_001)).collect();
+    let mut other = up(10_002);
+    assert_eq!(crowd::thin(Path::new("/proc"), 4).unwrap(), 0);
+    assert_eq!(crowd::thin(Path::new("/proc"), 1).unwrap(), 3);
+    for session in &mut crowd[..3] {
+        session.ends(SECOND);
+    }
+    assert!(crowd[3].runs() && other.runs());
 }
 
 /// Set where a test runs as the service would.

@@ -1,0 +1,113 @@
+//! Keeps one server from filling the tunnel with sessions of its own: sshd bounds those alone that have not proved yet who they are.
+
+use std::{collections::BTreeMap, io, path::Path, time::Duration};
+
+use crate::processes::Processes;
+
+/// Sessions that a server may have at once. It needs one; others may be left from connections that broke unnoticed.
+const MOST: usize = 8;
+/// How long more may last.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Thins crowds out for as long as it is waited for.
+pub async fn keep_thin() {
+    let mut before = 0;
+    loop {
+        let thinned =
+            tokio::task::spawn_blocking(move || thin_if_more(Path::new("/proc"), before)).await;
+        match thinned {
+            Ok(Ok((threads, ended))) => {
+                before = threads;
+                if ended > 0 {
+                    tracing::warn!(ended, "a server had too many sessions");
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "sessions can't be counted"),
+            Err(error) => tracing::error!(%error, "who counts sessions died"),
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// Looks at every process only when there are so many more than before that they could be one server's. Returns how many there were,
+/// and how many sessions were ended.
+fn thin_if_more(processes: &Path, before: u64) -> io::Result<(u64, usize)> {
+    let threads = Processes::of(processes).threads()?;
+    // Fewer now is what the next crowd is measured by.
+    if threads <= before.saturating_add(MOST as u64) {
+        return Ok((threads.min(before), 0));
+    }
+    Ok((threads, thin(processes, MOST)?))
+}
+
+/// Ends a server's oldest sessions where there are more than these, among the processes that a folder tells of.
+///
+/// # Errors
+/// The machine's processes can't be listed, or one can't be ended.
+pub fn thin(processes: &Path, most: usize) -> io::Result<usize> {
+    let processes = Processes::of(processes);
+    let mut ended = 0;
+    for (uid, pid, began) in surplus(&processes, most)? {
+        let still = || {
+            let same = processes.observe(pid)?.is_some_and(|now| now.uid == uid);
+            Ok(same && processes.started(pid)? == Some(began))
+        };
+        ended += usize::from(processes.end(pid, still)?);
+    }
+    Ok(ended)
+}
+
+/// Sessions that are too many, by their user, number and beginning.
+fn surplus(processes: &Processes, most: usize) -> io::Result<Vec<(u32, i32, u64)>> {
+    let mut sessions: BTreeMap<u32, Vec<(u64, i32)>> = BTreeMap::new();
+    for pid in processes.list()? {
+        let Some(process) = processes.observe(pid)?.filter(|it| it.is_of_server()) else {
+            continue;
+        };
+        // One of root's stands above each session; what it started itself ends with it.
+        let above = processes.observe(process.parent)?;
+        if above.is_none_or(|above| above.uid != process.uid) {
+            let began = processes.started(pid)?.unwrap_or(0);
+            sessions.entry(process.uid).or_default().push((began, pid));
+        }
+    }
+    let mut surplus = Vec::new();
+    for (uid, mut sessions) in sessions {
+        sessions.sort_unstable_by(|one, other| other.cmp(one));
+        surplus.extend(sessions.into_iter().skip(most).map(|(began, pid)| (uid, pid, began)));
+    }
+    Ok(surplus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processes::tests::Told;
+
+    #[test]
+    fn a_server_s_youngest_sessions_stay_and_nobody_else_s_go() {
+        let told = Told::new();
+        for (pid, uid, state, parent, start) in [
+            (5_000_001, 210_001, "S", 1, 30),
+            (5_000_002, 210_001, "S", 1, 10),
+            (5_000_003, 210_001, "S", 1, 20),
+            // Started by the session above it.
+            (5_000_004, 210_001, "S", 5_000_001, 5),
+            (5_000_005, 210_001, "Z", 1, 4),
+            (5_000_006, 210_002, "S", 1, 1),
+            (5_000_007, 0, "S", 1, 1),
+            (5_000_008, 0, "S", 1, 1),
+            (5_000_009, 0, "S", 1, 1),
+        ] {
+            told.process(pid, uid, state, parent, start);
+        }
+        let processes = Processes::of(told.0.path());
+        assert_eq!(surplus(&processes, 3).unwrap(), []);
+        assert_eq!(surplus(&processes, 2).unwrap(), [(210_001, 5_000_002, 10)]);
+        assert_eq!(
+            surplus(&processes, 1).unwrap(),
+            [(210_001, 5_000_003, 20), (210_001, 5_000_002, 10)]
+        );
+        assert_eq!(thin(told.0.path(), 1).unwrap(), 0, "nobody has these numbers");
+    }
+}
