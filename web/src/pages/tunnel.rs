@@ -81,7 +81,9 @@ impl Seen {
     /// The address that the tunnel sees the panel at, where its API would be closed to that.
     fn shut_out(&self) -> Option<std::net::IpAddr> {
         let status = self.presence.as_ref().and_then(|presence| presence.status.as_ref())?;
-        let (address, open) = (status.panel_address?, &self.tunnel.value.panel_addresses);
+        // As IPv6 it would be in no network of IPv4 (RFC 4291, 2.5.5.2).
+        let address = status.panel_address?.to_canonical();
+        let open = &self.tunnel.value.panel_addresses;
         let closed = !open.is_empty() && !open.iter().any(|net| net.contains(&address));
         closed.then_some(address)
     }

@@ -165,6 +165,10 @@ async fn a_tunnel_is_paired_on_its_page_which_shows_how_it_is_and_forgets_it_aga
     ];
     seen(&mut browser, &page, &shown).await;
     assert!(!browser.get(&page).await.has("Pair it"));
+    let mut stored = rig.panel().get::<Tunnel>(ROOT, tunnel).unwrap();
+    stored.value.panel_addresses = vec!["198.51.100.0/24".parse().unwrap()];
+    rig.panel().change(ROOT, tunnel, stored.version, stored.value).unwrap();
+    seen(&mut browser, &page, &["The panel shuts itself out", "198.51.100.0/24"]).await;
     seen(&mut browser, "/tunnels", &["data-state=\"connected\""]).await;
     let forget = format!("{page}/forget");
     let refused = browser.post(&forget, &[("name", "other")]).await;
