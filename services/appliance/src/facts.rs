@@ -95,7 +95,7 @@ impl fmt::Display for Standing {
                 write!(f, "waiting for confirmation in the panel {panel}")?;
                 again(f, trouble)
             }
-            Self::Joined { panel, name } => write!(f, "joined to {panel} as {name}"),
+            Self::Joined { panel, name } => write!(f, "joined to the panel {panel} as {name}"),
             Self::Failed { why } => write!(f, "not joined: {why}"),
         }
     }

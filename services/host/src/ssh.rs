@@ -2,9 +2,9 @@
 //! up afterwards. Which tunnels, and how often they are tried, is decided elsewhere.
 
 use std::{
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddrV4},
-    os::unix::fs::{DirBuilderExt as _, chown},
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -148,9 +148,12 @@ impl Forwarder {
     fn prepare(&self, uplink: &Uplink, private_key: &[u8]) -> Result<Files, Error> {
         let folder = self.folder.join(uplink.address.to_string());
         let place = |path: &Path, source| Error::Folder { path: path.to_owned(), source };
-        let mut builder = std::fs::DirBuilder::new();
-        let made = builder.recursive(true).mode(0o700).create(&folder);
-        made.map_err(|source| place(&folder, source))?;
+        // Its user finds the way through the upper one, whatever the service's umask, and nobody else into its own.
+        for (path, mode) in [(&self.folder, 0o711), (&folder, 0o700)] {
+            fs::create_dir_all(path).map_err(|source| place(path, source))?;
+            let permissions = fs::Permissions::from_mode(mode);
+            fs::set_permissions(path, permissions).map_err(|source| place(path, source))?;
+        }
         let files = Files { key: folder.join("key"), known_hosts: folder.join("known_hosts") };
         let known = format!("{ALIAS} {}\n", uplink.host_key);
         for (path, content) in [(&files.key, private_key), (&files.known_hosts, known.as_bytes())] {
@@ -187,8 +190,6 @@ struct Files {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use model::tunnel::ForwardPort;
 
     use super::*;
@@ -203,13 +204,16 @@ mod tests {
     #[test]
     fn a_forwarding_trusts_the_one_host_key_and_leads_to_loopback_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let forwarder = Forwarder { folder: folder.path().to_owned(), user: None };
+        let forwarder = Forwarder { folder: folder.path().join("uplinks"), user: None };
         let uplink = uplink("[2001:db8::7]:2022");
         let files = forwarder.prepare(&uplink, b"the key").unwrap();
-        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&forwarder.folder), 0o711, "another user finds the way through it");
+        assert_eq!(mode(files.key.parent().unwrap()), 0o700);
         assert_eq!(read(&files.known_hosts), format!("tunnel {KEY}\n"));
         assert_eq!(read(&files.key), "the key");
-        assert_eq!(std::fs::metadata(&files.key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(mode(&files.key), 0o600);
         let line = forwarder.command(&uplink, &files, 8443).shell_line();
         for part in [
             "/usr/bin/ssh -F none ",

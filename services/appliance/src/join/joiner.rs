@@ -10,7 +10,7 @@ use std::{
 
 use host::{hardware, netlink::Netlink, seam::chain};
 use model::{
-    code::{self, JoinCode, JoinSecret},
+    code::{self, JoinCode, JoinSecret, Way},
     join::{Answer, Joined, Request},
     name::ServerName,
 };
@@ -324,7 +324,7 @@ impl Joiner {
 
     /// Goes by an answer. Returns when to ask again, if ever.
     async fn settle(&mut self, code: &JoinCode, tried: Result<Answer, Error>) -> Option<Duration> {
-        let panel = code.address.to_string();
+        let panel = panel_of(code);
         let (step, pause) = match tried {
             Ok(Answer::Joined(joined)) => {
                 tracing::info!(panel, server = %joined.name, "joined");
@@ -374,7 +374,7 @@ impl Joiner {
         } else {
             String::new()
         };
-        self.show(Standing::Failed { why: format!("the panel {}: {why}{late}", code.address) });
+        self.show(Standing::Failed { why: format!("the panel {}: {why}{late}", panel_of(code)) });
         None
     }
 
@@ -416,9 +416,9 @@ impl Joiner {
             Step::Code { code, unconfirmed } => match code.parse() {
                 Err(error) => Standing::Failed { why: chain(&error) },
                 Ok(code) if *unconfirmed => {
-                    Standing::Unconfirmed { panel: code.address.to_string(), trouble }
+                    Standing::Unconfirmed { panel: panel_of(&code), trouble }
                 }
-                Ok(code) => Standing::Asking { panel: code.address.to_string(), trouble },
+                Ok(code) => Standing::Asking { panel: panel_of(&code), trouble },
             },
             Step::Refused { why } => Standing::Failed { why: why.clone() },
             Step::Joined { panel, .. } => Standing::Asking { panel: panel.clone(), trouble },
@@ -431,6 +431,14 @@ impl Joiner {
             *shown = standing;
             changed
         });
+    }
+}
+
+/// Where the panel of a code is, as people read it after "the panel".
+fn panel_of(code: &JoinCode) -> String {
+    match code.way {
+        Way::Panel => code.address.to_string(),
+        Way::Tunnel => format!("behind the tunnel {}", code.address),
     }
 }
 

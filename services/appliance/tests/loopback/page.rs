@@ -170,7 +170,7 @@ async fn the_right_code_joins_the_box_and_the_page_closes() {
     lab.handle.standing().wait_for(Standing::joined).await.unwrap();
     lab.door.wait_for(Option::is_none).await.unwrap();
     let page = lab.get("/").await;
-    assert!(page.body.contains("joined to 127.0.0.1:"), "{}", page.body);
+    assert!(page.body.contains("joined to the panel 127.0.0.1:"), "{}", page.body);
     assert!(page.body.contains("This page is closed now") && !page.body.contains("<form"));
     let closed = async {
         while lab.connect(Ipv4Addr::LOCALHOST).await.is_ok() {
