@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddrV4},
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::{PermissionsExt as _, lchown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -161,7 +161,8 @@ impl Forwarder {
         }
         if let Some(user) = self.user {
             for path in [&folder, &files.key, &files.known_hosts] {
-                chown(path, Some(user), Some(user)).map_err(|source| place(path, source))?;
+                // Not through a link that its user may have put there.
+                lchown(path, Some(user), Some(user)).map_err(|source| place(path, source))?;
             }
         }
         Ok(files)
