@@ -50,7 +50,7 @@ async fn code(tunnel: &Machine) -> Result<String> {
 }
 
 async fn host_key(tunnel: &Machine) -> Result<String> {
-    tunnel.debug().check("ssh-keygen -l -f /data/tunnel/ssh_host_ed25519_key.pub").await
+    tunnel.debug().check("ssh-keygen -l -f /data/sshd/ssh_host_ed25519_key.pub").await
 }
 
 async fn address(tunnel: &Machine) -> Result<String> {

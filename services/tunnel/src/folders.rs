@@ -13,6 +13,10 @@ pub struct Folders {
     pub run: PathBuf,
     /// Drop-in user records (nss-systemd(8)); `/run/userdb`.
     pub userdb: PathBuf,
+    /// The host key of the SSH server; `/data/sshd`. Root's: whoever took the service over must not become the SSH server as well.
+    pub sshd: PathBuf,
+    /// The configuration of the SSH server, root's too; `/run/clusterducks-sshd`.
+    pub sshd_run: PathBuf,
 }
 
 impl Default for Folders {
@@ -21,6 +25,8 @@ impl Default for Folders {
             data: "/data/tunnel".into(),
             run: "/run/clusterducks-tunnel".into(),
             userdb: "/run/userdb".into(),
+            sshd: "/data/sshd".into(),
+            sshd_run: "/run/clusterducks-sshd".into(),
         }
     }
 }
@@ -39,11 +45,11 @@ impl Folders {
 
     /// The host key of the SSH server, as ssh-keygen(1) writes it; its public part beside it ends in `.pub`.
     pub fn host_key(&self) -> PathBuf {
-        self.data.join("ssh_host_ed25519_key")
+        self.sshd.join("ssh_host_ed25519_key")
     }
 
     /// The configuration of the SSH server.
     pub fn sshd_config(&self) -> PathBuf {
-        self.run.join("sshd_config")
+        self.sshd_run.join("sshd_config")
     }
 }

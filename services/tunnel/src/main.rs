@@ -27,6 +27,12 @@ struct Arguments {
     /// The folder of drop-in user records.
     #[arg(long, default_value = "/run/userdb", global = true)]
     userdb: PathBuf,
+    /// The folder of the SSH server's host key.
+    #[arg(long, default_value = "/data/sshd", global = true)]
+    sshd: PathBuf,
+    /// The folder of the SSH server's configuration.
+    #[arg(long, default_value = "/run/clusterducks-sshd", global = true)]
+    sshd_run: PathBuf,
     #[command(subcommand)]
     command: Verb,
 }
@@ -71,8 +77,8 @@ struct Serve {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Arguments { data, run, userdb, command } = Arguments::parse();
-    let folders = Folders { data, run, userdb };
+    let Arguments { data, run, userdb, sshd, sshd_run, command } = Arguments::parse();
+    let folders = Folders { data, run, userdb, sshd, sshd_run };
     match command {
         Verb::Serve(given) => serve(folders, given)?,
         Verb::Ctl(command) => {

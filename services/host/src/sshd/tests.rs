@@ -3,7 +3,7 @@ use super::*;
 fn config() -> Config {
     Config {
         port: 22,
-        host_key: "/data/tunnel/ssh_host_ed25519_key".into(),
+        host_key: "/data/sshd/ssh_host_ed25519_key".into(),
         keys_command: "/usr/bin/clusterducks-tunnel keys --".to_owned(),
         keys_user: "clusterducks-keys".to_owned(),
         forwarding_users: "a*".to_owned(),

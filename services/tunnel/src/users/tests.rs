@@ -24,7 +24,13 @@ impl Tunnel {
 
     fn folders(&self) -> Folders {
         let path = |name: &str| self.folder.path().join(name);
-        Folders { data: path("data"), run: path("run"), userdb: path("userdb") }
+        Folders {
+            data: path("data"),
+            run: path("run"),
+            userdb: path("userdb"),
+            sshd: path("sshd"),
+            sshd_run: path("sshd-run"),
+        }
     }
 
     fn apply(&self, old: Option<&Table>, new: &Table) -> (usize, usize) {

@@ -162,7 +162,7 @@ impl Tunnel {
             .and_then(|mut file| file.write_all(b"10000-59999"))
             .unwrap();
         let folders = Folders::default();
-        for folder in [&folders.data, &folders.run] {
+        for folder in [&folders.data, &folders.run, &folders.sshd, &folders.sshd_run] {
             fs::create_dir_all(folder).unwrap();
         }
         let log = Log::listen();

@@ -235,12 +235,18 @@ impl Tunnel {
 /// As in this folder, by this user.
 pub(crate) fn settings(folder: &Path) -> Settings {
     let at = |name: &str| folder.join(name);
-    let folders = Folders { data: at("data"), run: at("run"), userdb: at("userdb") };
-    for folder in [&folders.data, &folders.run] {
+    let folders = Folders {
+        data: at("data"),
+        run: at("run"),
+        userdb: at("userdb"),
+        sshd: at("sshd"),
+        sshd_run: at("sshd-run"),
+    };
+    for folder in [&folders.data, &folders.run, &folders.sshd] {
         std::fs::create_dir_all(folder).unwrap();
     }
     let public = include_str!("../../testdata/ssh_host_ed25519_key.pub");
-    write(&folders.data.join("ssh_host_ed25519_key.pub"), public);
+    write(&folders.sshd.join("ssh_host_ed25519_key.pub"), public);
     let mut settings = Settings::new(folders, at("seed.toml"), ([127, 0, 0, 1], 0).into());
     (settings.reader, settings.relay) = (own_uid(), own_uid());
     settings.ports = Ports { uid_of: |_| own_uid(), ..Ports::default() };

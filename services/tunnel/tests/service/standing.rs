@@ -27,7 +27,7 @@ async fn the_screen_shows_the_code_and_afterwards_whose_the_tunnel_is() {
     let shown = tunnel.standing().await.unwrap();
     assert!(shown["pairing"]["panel_seen_ms"].is_u64(), "{shown}");
 
-    std::fs::remove_file(tunnel.path("data/ssh_host_ed25519_key.pub")).unwrap();
+    std::fs::remove_file(tunnel.path("sshd/ssh_host_ed25519_key.pub")).unwrap();
     let shown = tunnel.standing().await.unwrap();
     assert_eq!(shown["faults"], json!(["the SSH server has no host key yet"]));
 }
