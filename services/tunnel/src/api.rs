@@ -186,12 +186,12 @@ fn not_changed(error: &owner::Error) -> Response {
     refuse(status, kind, "The tunnel stays as it was", chain(error))
 }
 
-async fn put_table(State(api): State<Arc<Api>>, _panel: Panel, body: Body) -> Response {
+async fn put_table(State(api): State<Arc<Api>>, Panel(session): Panel, body: Body) -> Response {
     let table: Table = match read(body, TABLE_BYTES).await {
         Ok(table) => table,
         Err(refusal) => return refusal,
     };
-    changed(&api, move |owner| owner.put_table(table)).await
+    changed(&api, move |owner| owner.put_table(table, session.peer.ip())).await
 }
 
 async fn renew(State(api): State<Arc<Api>>, _panel: Panel, body: Body) -> Response {

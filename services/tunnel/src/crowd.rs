@@ -1,11 +1,21 @@
-//! Keeps one server from filling the tunnel with sessions of its own: sshd bounds those alone that have not proved yet who they are.
+//! Keeps one server, or boxes that join, from filling the tunnel with sessions: sshd bounds those alone that have not proved yet who
+//! they are, and to join any key is good.
 
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
-use crate::processes::Processes;
+use host::sshd::LOGIN_GRACE;
+
+use crate::{
+    processes::{Process, Processes},
+    users::JOIN_UID,
+};
 
 /// Sessions that a server may have at once. It needs one; others may be left from connections that broke unnoticed.
 const MOST: usize = 8;
+/// Boxes that join, all of them as one user: more than the service has places for.
+const MOST_JOINING: usize = 128;
+/// How long one that joins may stay, in clock ticks: until it is in, and then for as long as its command may take.
+const JOINING_TICKS: u64 = (LOGIN_GRACE.as_secs() + 60) * 100;
 /// How long more may last.
 const PERIOD: Duration = Duration::from_secs(5);
 
@@ -59,9 +69,11 @@ pub fn thin(processes: &Path, most: usize) -> io::Result<usize> {
 
 /// Sessions that are too many, by their user, number and beginning.
 fn surplus(processes: &Processes, most: usize) -> io::Result<Vec<(u32, i32, u64)>> {
+    let late = processes.now()?.saturating_sub(JOINING_TICKS);
     let mut sessions: BTreeMap<u32, Vec<(u64, i32)>> = BTreeMap::new();
     for pid in processes.list()? {
-        let Some(process) = processes.observe(pid)?.filter(|it| it.is_of_server()) else {
+        let let_in = |it: &Process| it.is_of_server() || it.is_of(JOIN_UID);
+        let Some(process) = processes.observe(pid)?.filter(let_in) else {
             continue;
         };
         // One of root's stands above each session; what it started itself ends with it.
@@ -74,7 +86,9 @@ fn surplus(processes: &Processes, most: usize) -> io::Result<Vec<(u32, i32, u64)
     let mut surplus = Vec::new();
     for (uid, mut sessions) in sessions {
         sessions.sort_unstable_by(|one, other| other.cmp(one));
-        surplus.extend(sessions.into_iter().skip(most).map(|(began, pid)| (uid, pid, began)));
+        let (most, late) = if uid == JOIN_UID { (MOST_JOINING, late) } else { (most, 0) };
+        let stays = sessions.iter().take(most).take_while(|(began, _)| *began >= late).count();
+        surplus.extend(sessions.into_iter().skip(stays).map(|(began, pid)| (uid, pid, began)));
     }
     Ok(surplus)
 }
@@ -109,5 +123,20 @@ mod tests {
             [(210_001, 5_000_003, 20), (210_001, 5_000_002, 10)]
         );
         assert_eq!(thin(told.0.path(), 1).unwrap(), 0, "nobody has these numbers");
+    }
+
+    #[test]
+    fn boxes_that_join_stay_no_longer_than_that_takes_and_are_not_too_many() {
+        let told = Told::new();
+        // It is tick 10,000 there.
+        for (pid, start) in [(5_000_001, 1_990), (5_000_002, 2_010), (5_000_003, 9_000)] {
+            told.process(pid, JOIN_UID, "S", 1, start);
+        }
+        let over = |told: &Told| surplus(&Processes::of(told.0.path()), MOST).unwrap();
+        assert_eq!(over(&told), [(JOIN_UID, 5_000_001, 1_990)]);
+        for number in 0..i32::try_from(MOST_JOINING).unwrap() {
+            told.process(5_001_000 + number, JOIN_UID, "S", 1, 9_500);
+        }
+        assert_eq!(over(&told).len(), 3, "the oldest go");
     }
 }

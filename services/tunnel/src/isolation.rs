@@ -3,7 +3,7 @@
 //!
 //! What belongs to a connection that is open passes, told from what opens one by its flags: there is no conntrack.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use host::iptables::{self, Chains, Family, Loopback, Owner, Protocol, Rule, Verdict};
 use ipnet::{IpNet, Ipv4Net};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::users::JOIN_UID;
 
 /// How long somebody's flush may go unnoticed.
-const PERIOD: Duration = Duration::from_secs(2);
+pub const PERIOD: Duration = Duration::from_secs(2);
 
 /// What the chains say while the broker is this user. Without a table the tunnel is not paired, and everybody may try.
 pub fn chains(broker: u32, api_port: u16, ssh_port: u16, table: Option<&Table>) -> Chains {
@@ -44,6 +44,11 @@ pub fn chains(broker: u32, api_port: u16, ssh_port: u16, table: Option<&Table>) 
         Rule { owner: outsiders, ..rule(Protocol::NotTcp, Verdict::Reject) },
     ];
     Chains { input, output }
+}
+
+/// Whether the panel, which comes from this address, could come no more once the API is open to these alone.
+pub fn shuts_out(panel: &[IpNet], from: IpAddr) -> bool {
+    !panel.is_empty() && !panel.iter().any(|net| plain(*net).contains(&from.to_canonical()))
 }
 
 /// IPv4 for what a socket of both families calls `::ffff:192.0.2.7` (RFC 4291, 2.5.5.2): on the wire it is IPv4.
@@ -103,6 +108,23 @@ fn words(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_shut_out_who_is_none_of_them() {
+        let nets = |texts: &[&str]| -> Vec<IpNet> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let from = "192.0.2.7".parse().unwrap();
+        assert!(!shuts_out(&[], from));
+        for (list, out) in [
+            (["192.0.2.0/24", "2001:db8::/32"], false),
+            (["::ffff:192.0.2.0/120", "198.51.100.1/32"], false),
+            (["198.51.100.0/24", "2001:db8::/32"], true),
+        ] {
+            assert_eq!(shuts_out(&nets(&list), from), out, "{list:?}");
+            assert_eq!(shuts_out(&nets(&list), "::ffff:192.0.2.7".parse().unwrap()), out);
+        }
+    }
 
     #[test]
     fn before_pairing_the_api_is_open_and_afterwards_to_the_panel_alone() {

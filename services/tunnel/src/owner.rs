@@ -1,9 +1,12 @@
 //! The one who says whose the tunnel is and who may come in. Every change goes through here, and is on the disk before it is in
 //! force. It speaks to nobody.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use host::seam::chain;
@@ -17,6 +20,7 @@ use tokio::sync::watch;
 use crate::{
     faults::Faults,
     folders::Folders,
+    isolation,
     state::{self, Code, Pairing, Papers, Store},
     table::{InForce, TableError},
     tls::{self, Door},
@@ -238,16 +242,21 @@ impl Owner {
         Ok(())
     }
 
-    /// Puts a table in force.
+    /// Puts a table in force that came from this address. Addresses of the panel that it is not among would shut it out for ever: then
+    /// those before are kept, and that is told.
     ///
     /// # Errors
     /// It is no good, older than the one in force, or can't be kept: that one stays in force. Or its users can't be made: then it
     /// is in force, and the same table may be put again.
-    pub fn put_table(&self, table: Table) -> Result<(), Error> {
-        let force = Arc::new(InForce::new(table)?);
+    pub fn put_table(&self, mut table: Table, from: IpAddr) -> Result<(), Error> {
         let mut state = self.state();
         let Pairing::Paired(papers) = &state.pairing else { return Err(Error::Unpaired) };
         let before = Arc::clone(&self.table.borrow());
+        let shut_out = isolation::shuts_out(&table.panel, from);
+        if shut_out {
+            table.panel.clone_from(&before.table().panel);
+        }
+        let force = Arc::new(InForce::new(table)?);
         let in_force = before.table().generation;
         if force.table().generation < in_force {
             return Err(Error::Late { in_force });
@@ -259,6 +268,10 @@ impl Owner {
             Some(door(&self.key, papers, &force)?)
         };
         self.store.keep_table(force.table())?;
+        let told = format!(
+            "the panel comes from {from}, which is none of the addresses that the API is to be open to: they are not used"
+        );
+        self.faults.set("panel addresses", if shut_out { vec![told] } else { Vec::new() });
         let generation = force.table().generation;
         tracing::info!(generation, agents = force.table().agents.len(), "table in force");
         self.table.send_replace(force);

@@ -30,6 +30,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Whether it lives and is this user's on this very tunnel.
+    pub(crate) fn is_of(&self, uid: u32) -> bool {
+        !self.dead && !self.contained && self.uid == uid
+    }
+
     /// Whether it lives and is a server's of this very tunnel.
     pub(crate) fn is_of_server(&self) -> bool {
         let (first, last) = ForwardPort::uids();

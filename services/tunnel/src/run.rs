@@ -173,8 +173,11 @@ pub async fn run(settings: Settings, ssh_port: u16) -> anyhow::Result<()> {
     let make_users = users_in(settings.folders.clone());
     let mut running = Service::start(settings, wall_clock(), make_users).await?;
     let isolation = Isolation::new(&running, ssh_port);
-    // Whoever waits for the service to be ready, as sshd does, finds it shut in.
-    isolation.begin().await;
+    // Whoever waits for the service to be ready, as sshd does, finds it shut in. Until then the panel and the screen see why not.
+    tokio::select! {
+        () = service::stopped() => return Ok(()),
+        () = isolation.begin() => {}
+    }
     tracing::info!(api = %running.address, "ready");
     service::ready();
     tokio::select! {
@@ -226,8 +229,17 @@ impl Isolation {
         isolation::chains(broker, self.api_port, self.ssh_port, table)
     }
 
+    /// Ends when they are in place.
     async fn begin(&self) {
-        self.tell(isolation::ensure(&self.chains()).await);
+        loop {
+            let faults = isolation::ensure(&self.chains()).await;
+            let done = faults.is_empty();
+            self.tell(faults);
+            if done {
+                return;
+            }
+            tokio::time::sleep(isolation::PERIOD).await;
+        }
     }
 
     /// Keeps them for ever.

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower_service::Service;
 
-use crate::{metrics::Metrics, session::Session, tls::Door};
+use crate::{metrics::Metrics, pair::network, session::Session, tls::Door};
 
 /// What clients may use up before they proved to be the panel: it has a connection for each stream, to thousands of servers.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +95,7 @@ impl Server {
                 }
             };
             let limit = self.limits.connections_per_client;
-            let Some(client) = clients.enter(peer.ip().to_canonical(), limit) else {
+            let Some(client) = clients.enter(network(peer.ip().to_canonical()), limit) else {
                 if let Some(untold) = self.complaints.next(Instant::now()) {
                     tracing::warn!(from = %peer.ip(), limit, untold, "too many connections of one client, one was closed");
                 }
