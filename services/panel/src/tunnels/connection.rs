@@ -43,7 +43,10 @@ const STATUS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait for a box that joins before the tunnel is asked anew, should it never answer that none came.
 const JOIN_PATIENCE: Duration = Duration::from_secs(300);
 /// A status with 10,000 agents takes about 2 MiB.
-const MOST_BYTES: usize = 16 << 20;
+const MOST_BYTES: usize = 4 << 20;
+/// What is kept of a tunnel's words: they go into pages, alerts and mail, and the tunnel may be somebody else's by now.
+const MOST_FAULTS: usize = 64;
+const WORDS_CHARS: usize = 500;
 
 /// Why a tunnel could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +187,9 @@ impl Api {
         }
         let tag = answer.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
         let tag = tag.unwrap_or_default().to_owned();
-        Ok(Some((tag, serde_json::from_slice(&good(answer).await?)?)))
+        let mut status: Status = serde_json::from_slice(&good(answer).await?)?;
+        clip(&mut status);
+        Ok(Some((tag, status)))
     }
 
     /// Gives the tunnel something as JSON.
@@ -264,6 +269,19 @@ impl Api {
 }
 
 /// The body of an answer that is good; else what it says of why it is not.
+/// Cuts what a tunnel says of itself to what people may be shown.
+fn clip(status: &mut Status) {
+    let cut = |text: &mut String| {
+        if let Some((end, _)) = text.char_indices().nth(WORDS_CHARS) {
+            text.truncate(end);
+        }
+    };
+    status.faults.truncate(MOST_FAULTS);
+    status.faults.iter_mut().for_each(cut);
+    cut(&mut status.version);
+    status.agents.values_mut().filter_map(|agent| agent.last_error.as_mut()).for_each(cut);
+}
+
 async fn good(answer: Response<Incoming>) -> Result<Bytes, Error> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MOST_BYTES);
@@ -284,4 +302,22 @@ async fn good(answer: Response<Incoming>) -> Result<Bytes, Error> {
         Ok(problem) => Error::Refused(Box::new(problem)),
         Err(_) => Error::Status(status),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::tunnel::AgentStatus;
+
+    use super::*;
+
+    #[test]
+    fn what_a_tunnel_says_is_cut_to_what_a_page_holds() {
+        let long = "ü".repeat(9_000);
+        let mut status = Status { faults: vec![long.clone(); 1_000], ..Status::default() };
+        let agent = AgentStatus { last_error: Some(long), ..AgentStatus::default() };
+        status.agents.insert(7, agent);
+        clip(&mut status);
+        assert_eq!(status.faults, vec!["ü".repeat(WORDS_CHARS); MOST_FAULTS]);
+        assert_eq!(status.agents[&7].last_error.as_deref(), Some("ü".repeat(WORDS_CHARS).as_str()));
+    }
 }

@@ -19,7 +19,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use sha2::{Digest as _, Sha256};
-use tokio::task::JoinError;
+use tokio::{sync::Mutex, task::JoinError};
 use tokio_rustls::TlsConnector;
 
 use super::connection::{self, Api, dial, shake};
@@ -51,7 +51,7 @@ pub enum PairError {
     Binding(#[source] rustls::Error),
     /// It does not speak to who shows no certificate, as one does that is paired.
     #[error(
-        "the tunnel hangs up: it may be paired already, with this panel or another; then it has to forget that first"
+        "the tunnel hangs up: it may be paired already, with this panel or another; then it is flashed anew first"
     )]
     HungUp(#[source] connection::Error),
     /// The tunnel said no.
@@ -210,6 +210,10 @@ impl Unproven {
     }
 }
 
+/// From the certificate to the tunnel's answer there is one pairing at a time: a second one would take the certificate back that the
+/// tunnel is being given.
+static GIVING: Mutex<()> = Mutex::const_new(());
+
 /// Makes a tunnel whose API answers at this port the panel's, by the code that it shows or that its seed file had.
 ///
 /// # Errors
@@ -227,6 +231,7 @@ pub async fn pair(
     let (mut api, proof, offer) = met.prove(&code.secret).await?;
     let key =
         PublicKey::from_request(&offer.certificate_request_pem).map_err(PairError::Request)?;
+    let _giving = GIVING.lock().await;
     let paired = begin(panel, (actor, tunnel), ca, (key, offer.host_key)).await?;
     let told = serde_json::to_vec(&paired).map_err(PairError::Offer)?;
     let answer = api.put(tunnel::PAIR, Some(&proof), told).await;
