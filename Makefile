@@ -61,6 +61,7 @@ demo: test-images ## a panel, a tunnel, an agent and a device on three LANs, ste
 	cargo run --release --locked --package qemu-tests --bin demo
 
 bench: test-images ## measures, prints `name value unit`, writes target/bench.json (ONLY=prefix)
-	images/prepare e2e bench
+	images/prepare e2e bench image
+	images/base tunnel debian >/dev/null
 	cargo build --release --locked --package clusterducks-agent
 	cargo run --release --locked --package qemu-tests --bin bench

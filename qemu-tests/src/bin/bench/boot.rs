@@ -18,7 +18,7 @@ pub(crate) const AGENT: Section = Section {
 };
 
 pub(crate) const IMAGE: Section = Section {
-    names: &["image_agent_mib", "image_panel_mib"],
+    names: &["image_agent_mib", "image_panel_mib", "image_tunnel_mib"],
     limit: || Duration::from_secs(300),
     measure: |figures| Box::pin(images(figures)),
 };
@@ -119,7 +119,11 @@ async fn resident(figures: &mut Figures) -> Result<()> {
 }
 
 async fn images(figures: &mut Figures) -> Result<()> {
-    for (name, image) in [("image_agent_mib", Image::Agent), ("image_panel_mib", Image::Panel)] {
+    for (name, image) in [
+        ("image_agent_mib", Image::Agent),
+        ("image_panel_mib", Image::Panel),
+        ("image_tunnel_mib", Image::Tunnel),
+    ] {
         if figures.wants(name) {
             figures.report(name, compressed_mib(image).await?, "MiB");
         }

@@ -9,18 +9,20 @@ mod http;
 mod load;
 mod provision;
 mod storm;
+mod tunnel;
 
 use anyhow::{Result, bail};
 use figures::{Figures, Section};
 
 /// All figures, in the order in which they are measured.
-const SECTIONS: [&Section; 6] = [
+const SECTIONS: [&Section; 7] = [
     &http::SECTION,
     &provision::SECTION,
     &storm::SECTION,
     &boot::VERSUS_LOCAL,
     &boot::AGENT,
     &boot::IMAGE,
+    &tunnel::SECTION,
 ];
 
 #[tokio::main]

@@ -107,6 +107,11 @@ impl Client {
 
     /// Listens there, and greets whoever comes.
     pub(crate) fn listen(&self, address: &str) {
+        self.serve(address, greet);
+    }
+
+    /// Listens there, and leaves the rest to who serves.
+    pub(crate) fn serve(&self, address: &str, serve: fn(&TcpListener)) {
         let space = fs::File::open(format!("/proc/{}/ns/net", self.child.id())).unwrap();
         let address = address.to_owned();
         let (ready, listening) = mpsc::channel();
@@ -114,7 +119,7 @@ impl Client {
             nix::sched::setns(space.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             let listener = TcpListener::bind(&address).unwrap();
             ready.send(()).unwrap();
-            greet(&listener);
+            serve(&listener);
         });
         listening.recv().unwrap();
     }
@@ -143,6 +148,8 @@ impl Drop for Client {
 pub(crate) struct Session {
     child: Child,
     said: Arc<Mutex<String>>,
+    /// Who takes down what it says.
+    scribe: Option<thread::JoinHandle<()>>,
 }
 
 impl Session {
@@ -152,13 +159,13 @@ impl Session {
         let said = Arc::new(Mutex::new(String::new()));
         let mut stderr = child.stderr.take().unwrap();
         let kept = Arc::clone(&said);
-        thread::spawn(move || {
+        let scribe = thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = stderr.read(&mut bytes) {
                 kept.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
             }
         });
-        Self { child, said }
+        Self { child, said, scribe: Some(scribe) }
     }
 
     /// What it said so far.
@@ -168,12 +175,17 @@ impl Session {
 
     /// Whether its forwarding is there: false when it ends without.
     pub(crate) fn forwards(&mut self) -> bool {
-        wait_until("ssh forwards or ends", Duration::from_secs(60), || {
+        let forwards = wait_until("ssh forwards or ends", Duration::from_secs(60), || {
             if self.said().contains("remote forward success") {
                 return Some(true);
             }
             self.child.try_wait().unwrap().map(|_| false)
-        })
+        });
+        // Its last words may still be on their way when it has ended.
+        if let Some(scribe) = self.scribe.take_if(|_| !forwards) {
+            scribe.join().unwrap();
+        }
+        forwards
     }
 
     /// Waits until it says that, or ends.
