@@ -4,23 +4,22 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt::{self, Write as _},
+    fmt::Write as _,
     fs::File,
     io,
     path::Path,
-    pin::Pin,
     process::{ExitStatus, Stdio},
-    task::{Context, Poll},
     time::Duration,
 };
 
+pub use pipe::{Complaints, Pipe};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    process::{Child, ChildStdin, ChildStdout},
-    task::JoinHandle,
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::Child,
 };
 
+mod pipe;
 #[cfg(test)]
 mod tests;
 
@@ -324,7 +323,7 @@ impl Cmd {
             let read = read_bounded(&mut { stderr }).await.unwrap_or_default();
             String::from_utf8_lossy(&read).trim().to_owned()
         });
-        Ok((Pipe { stdin, stdout, _group: group }, Complaints(complaints)))
+        Ok((Pipe::new(stdin, stdout, group), Complaints::new(complaints)))
     }
 
     /// Runs it and hands standard output over line by line; a line ends with LF or CR, so that progress (`qemu-img -p`) is seen.
@@ -420,58 +419,6 @@ impl Cmd {
         };
         let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         Ok((Group { child, leader, ended: false }, feed))
-    }
-}
-
-/// A process that carries a connection; it and all that it started are killed when this is dropped.
-pub struct Pipe {
-    stdin: ChildStdin,
-    stdout: ChildStdout,
-    _group: Group,
-}
-
-impl fmt::Debug for Pipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pipe").finish_non_exhaustive()
-    }
-}
-
-/// What a process that carries a connection says of it.
-#[derive(Debug)]
-pub struct Complaints(JoinHandle<String>);
-
-impl Complaints {
-    /// What it wrote to standard error until it ended: trimmed, at most [`STDERR_BYTES`]. It ends with its [`Pipe`].
-    pub async fn text(self) -> String {
-        self.0.await.unwrap_or_default()
-    }
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stdout).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stdin).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stdin).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stdin).poll_shutdown(context)
     }
 }
 

@@ -38,7 +38,8 @@ impl Folders {
         run.join("keys").join(port.user())
     }
 
-    /// The Unix socket that `relay` brings boxes to which join. Root and the user [`model::tunnel::JOIN_USER`] reach it.
+    /// The Unix socket that `relay` brings boxes to which join. Anybody may
+    /// connect to it; the service listens to the user [`model::tunnel::JOIN_USER`] alone.
     pub fn join_socket(run: &Path) -> PathBuf {
         run.join("join").join("socket")
     }

@@ -5,7 +5,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use host::iptables::{self, Chains, Family, Loopback, Owner, Protocol, Rule, Verdict};
+use host::{
+    iptables::{self, Chains, Family, Loopback, Owner, Protocol, Rule, Verdict},
+    seam::chain,
+};
 use ipnet::{IpNet, Ipv4Net};
 use model::tunnel::{ForwardPort, Table};
 use tokio::sync::watch;
@@ -93,16 +96,10 @@ pub async fn ensure(chains: &Chains) -> Vec<String> {
         match iptables::apply(chains, family).await {
             Ok(false) => {}
             Ok(true) => tracing::info!(%family, "the tunnel's rules were put in place"),
-            Err(error) => found.push(words(&error)),
+            Err(error) => found.push(chain(&error)),
         }
     }
     found
-}
-
-/// An error with its causes.
-fn words(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::{folders::Folders, sweep::Sweep};
 
 /// The number of the user [`JOIN_USER`]: the one before those of servers.
 pub const JOIN_UID: u32 = 209_999;
-/// Its group, which images/tunnel/users makes: by it the service's socket is reached.
+/// Its group, which images/tunnel/users makes.
 const JOIN_GID: u32 = 502;
 
 /// Why a table is not in force.
