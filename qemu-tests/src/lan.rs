@@ -29,6 +29,8 @@ const PANEL_MEMORY_MIB: u32 = 512;
 pub(crate) const TUNNEL_MAC: &str = "52:54:00:cd:00:03";
 const TUNNEL_MEMORY_MIB: u32 = 512;
 const DEVICE_MEMORY_MIB: u32 = 1024;
+/// A third of the processor that an appliance gets beside it: see sched_prio_to_weight in Linux's kernel/sched/core.c.
+const DEVICE_NICE: u8 = 5;
 const GIB: u64 = 1 << 30;
 
 /// A virtual LAN of one test.
@@ -116,7 +118,7 @@ impl Lan {
     pub fn device_numbered(&self, name: &str, number: u32) -> Result<Builder> {
         let mac = mac_of(number);
         let nic = NicSpec { mac, model: NicModel::Virtio, boot: true };
-        self.machine(name).memory_mib(DEVICE_MEMORY_MIB).nic(&self.switch, nic)
+        self.machine(name).memory_mib(DEVICE_MEMORY_MIB).nice(DEVICE_NICE).nic(&self.switch, nic)
     }
 
     /// The agent appliance as it was flashed, with a blank 16 GiB disk `pool0` for its pool.

@@ -28,12 +28,22 @@ pub struct Process {
 impl Process {
     /// Starts `program` with both outputs in the file `log`.
     pub fn start<A: AsRef<OsStr>>(program: &str, args: &[A], log: &Path) -> Result<Self> {
+        Self::start_nice(0, program, args, log)
+    }
+
+    /// Starts `program` so much nicer than the harness is: see nice(1).
+    pub(crate) fn start_nice<A: AsRef<OsStr>>(
+        nice: u8,
+        program: &str,
+        args: &[A],
+        log: &Path,
+    ) -> Result<Self> {
         let log_file =
             File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-        // setpriv replaces itself by the program, so the process id stays.
-        let mut command = Command::new("setpriv");
+        // Both replace themselves by the program, so the process id stays.
+        let mut command = Command::new("nice");
         command
-            .args(["--pdeathsig", "KILL", "--", program])
+            .args(["-n", &nice.to_string(), "setpriv", "--pdeathsig", "KILL", "--", program])
             .args(args)
             .stdin(Stdio::null())
             .stdout(log_file.try_clone()?)

@@ -40,6 +40,7 @@ impl Builder {
             host_services: Vec::new(),
             forwards: Vec::new(),
             memory: Memory::Anonymous,
+            nice: 0,
         };
         Self { workspace, spec, plugs: Vec::new(), state: None }
     }
@@ -94,6 +95,14 @@ impl Builder {
     #[must_use]
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.spec.cpus = cpus;
+        self
+    }
+
+    /// Runs so much nicer than the harness does (see nice(1)): real machines do not take each other's processors, and firmware
+    /// that waits for a server by asking again and again would take all of the server's.
+    #[must_use]
+    pub fn nice(mut self, nice: u8) -> Self {
+        self.spec.nice = nice;
         self
     }
 

@@ -211,7 +211,8 @@ impl Machine {
         self.starts += 1;
         let log = self.folder.join(format!("qemu{}.log", self.starts));
         let args = render_args(&self.spec, &self.paths, accelerator()?, incoming);
-        let process = Arc::new(Process::start(args::program(self.spec.arch), &args, &log)?);
+        let program = args::program(self.spec.arch);
+        let process = Arc::new(Process::start_nice(self.spec.nice, program, &args, &log)?);
         let qmp = Qmp::open(accept(&qmp, &process, &log).await?).await?;
         let debug = accept(&debug, &process, &log).await?;
         let console = Console::new(Arc::clone(&process), debug);

@@ -155,6 +155,9 @@ pub(crate) struct Spec {
     pub(crate) host_services: Vec<HostService>,
     pub(crate) forwards: Vec<Forward>,
     pub(crate) memory: Memory,
+    // States that were saved before there was this go on.
+    #[serde(default)]
+    pub(crate) nice: u8,
 }
 
 impl Spec {
