@@ -145,8 +145,9 @@ MaxStartups 256:10:1024
 PerSourceMaxStartups 512
 PerSourceNetBlockSize 32:64
 PerSourcePenalties crash:60s authfail:1s noauth:0s grace-exceeded:0s refuseconnection:0s min:30s max:60s max-sources4:65536 max-sources6:65536 overflow:permissive overflow6:permissive
-ClientAliveInterval 10
-ClientAliveCountMax 3
+# A server speaks every five seconds: one that is asked is silent, and gone after three times this.
+ClientAliveInterval 7
+ClientAliveCountMax 2
 MaxSessions 0
 
 # A remote forwarding is no channel: UnusedConnectionTimeout would end those who keep one.

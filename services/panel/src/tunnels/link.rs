@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{Shared, connection};
@@ -26,6 +26,8 @@ use crate::{
 
 /// How long one tunnel may take to open a stream.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long a tunnel is tried after the others once a server was mute behind it: its SSH server misses the server well before.
+const MUTE: Duration = Duration::from_secs(60);
 /// How long to wait for tunnels that are not connected yet, as after a start.
 const FIRST_CONNECTION: Duration = Duration::from_secs(5);
 
@@ -33,16 +35,36 @@ const FIRST_CONNECTION: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Through {
     shared: Arc<Shared>,
-    /// The tunnel that a server was reached through last: it is tried first, while it is there.
-    last: Mutex<BTreeMap<Id<Server>, Id<Tunnel>>>,
+    mutes: Arc<Mutes>,
+}
+
+/// The ways on which a server did not say a word, and when. A tunnel that is there says nothing of its link to a site: until its SSH
+/// server misses the server, streams to it are opened, and lead nowhere.
+#[derive(Debug, Default)]
+struct Mutes(Mutex<BTreeMap<Way, Instant>>);
+
+/// A server, and a tunnel that it may be reached through.
+type Way = (Id<Server>, Id<Tunnel>);
+
+impl Mutes {
+    fn note(&self, way: Way) {
+        let mut mutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        mutes.retain(|_, since| since.elapsed() < MUTE);
+        mutes.insert(way, Instant::now());
+    }
+
+    fn has(&self, way: Way) -> bool {
+        let mutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        mutes.get(&way).is_some_and(|since| since.elapsed() < MUTE)
+    }
 }
 
 impl Through {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, last: Mutex::default() }
+        Self { shared, mutes: Arc::default() }
     }
 
-    /// The tunnels to try: those that are there, the last good one first, the others in the order of the pool.
+    /// The tunnels to try: those that are there, in the order of the pool; last those behind which the server was mute.
     async fn order(&self, peer: &Peer) -> io::Result<Vec<Id<Tunnel>>> {
         let mut states = self.shared.board.states();
         // The favourite of those that are not known to be lost may take its time.
@@ -58,8 +80,7 @@ impl Through {
         if order.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, self.why_none(peer)));
         }
-        let last = self.last().get(&peer.server).copied();
-        order.sort_by_key(|way| Some(*way) != last);
+        order.sort_by_cached_key(|way| self.mutes.has((peer.server, *way)));
         Ok(order)
     }
 
@@ -78,10 +99,6 @@ impl Through {
         relays.get(&tunnel).map_or_else(|| tunnel.to_string(), |relay| relay.name.to_string())
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, BTreeMap<Id<Server>, Id<Tunnel>>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn open_through(
         &self,
         tunnel: Id<Tunnel>,
@@ -92,14 +109,15 @@ impl Through {
     }
 
     /// A stream that ends when the tunnel is lost: nobody else says so of one whose power was cut.
-    fn bound(&self, tunnel: Id<Tunnel>, stream: TokioIo<Upgraded>) -> Tunnelled {
+    fn bound(&self, way: Way, stream: TokioIo<Upgraded>) -> Tunnelled {
+        let (_, tunnel) = way;
         let mut states = self.shared.board.states();
         let lost = async move {
             // Without a board there is no link either.
             let lost = states.wait_for(|all| all.get(&tunnel) != Some(&State::Connected));
             let _lost = lost.await.map(drop);
         };
-        Tunnelled { stream, lost: Box::pin(lost) }
+        Tunnelled { stream, lost: Box::pin(lost), unheard: Some((way, Arc::clone(&self.mutes))) }
     }
 }
 
@@ -112,14 +130,17 @@ impl Link for Through {
         for tunnel in self.order(peer).await? {
             match self.open_through(tunnel, server).await {
                 Ok(stream) => {
-                    self.last().insert(peer.server, tunnel);
-                    let stream = self.bound(tunnel, stream);
+                    let stream = self.bound((peer.server, tunnel), stream);
                     return Ok(Opened { stream, address: None, tunnel: Some(tunnel) });
                 }
-                Err(error) => failures.push(format!("{}: {}", self.name(tunnel), chain(&error))),
+                Err(error) => {
+                    if matches!(error, connection::Error::TimedOut) {
+                        self.mutes.note((peer.server, tunnel));
+                    }
+                    failures.push(format!("{}: {}", self.name(tunnel), chain(&error)));
+                }
             }
         }
-        self.last().remove(&peer.server);
         Err(io::Error::new(io::ErrorKind::HostUnreachable, failures.join("; ")))
     }
 }
@@ -128,6 +149,16 @@ impl Link for Through {
 pub struct Tunnelled {
     stream: TokioIo<Upgraded>,
     lost: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Its way, until a byte came.
+    unheard: Option<(Way, Arc<Mutes>)>,
+}
+
+impl Drop for Tunnelled {
+    fn drop(&mut self) {
+        if let Some((way, mutes)) = &self.unheard {
+            mutes.note(*way);
+        }
+    }
 }
 
 impl AsyncRead for Tunnelled {
@@ -140,7 +171,12 @@ impl AsyncRead for Tunnelled {
             let lost = io::Error::new(io::ErrorKind::ConnectionReset, "the tunnel was lost");
             return Poll::Ready(Err(lost));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.unheard = None;
+        }
+        read
     }
 }
 

@@ -175,7 +175,7 @@ impl Room {
 /// What a box has after it joined.
 pub(crate) struct Newcomer {
     pub(crate) joined: Joined,
-    key: String,
+    pub(crate) key: String,
     number: u8,
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn inside(test: &str) -> bool {
         .arg(unpacked)
         .arg(env!("CARGO_BIN_EXE_clusterducks-tunnel"))
         .arg(std::env::current_exe().unwrap())
-        .arg(test)
+        .args(["--exact", test, "--nocapture", "--include-ignored"])
         .status();
     let status = status.unwrap_or_else(|error| {
         panic!("this test has users of its own: run it as root, or where sudo asks for no password ({error})")
