@@ -149,6 +149,7 @@ fn own() -> Vec<Route> {
         shown("/tunnels/{id}", get(tunnel::show)),
         done("/tunnels/{id}/pair", post(tunnel::pair_by_code)),
         done("/tunnels/{id}/seed", post(tunnel::make_seed)),
+        done("/tunnels/{id}/open-to", post(tunnel::open_to)),
         done("/tunnels/{id}/forget", post(tunnel::forget)),
         shown("/networks", get(network::networks)),
     ]

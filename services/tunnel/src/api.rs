@@ -86,7 +86,7 @@ impl FromRequestParts<Arc<Api>> for Panel {
         let Anybody(session) = Anybody::from_request_parts(parts, api).await?;
         let (kind, title) = match session.is_panel() {
             true => {
-                api.owner.saw_panel();
+                api.owner.saw_panel(session.peer.ip());
                 return Ok(Self(session));
             }
             false if session.is_paired() => ("not-the-panel", "Only the panel is answered"),
@@ -143,7 +143,7 @@ async fn pair(
         Ok(paired) => paired,
         Err(refusal) => return refusal,
     };
-    match api.desk.pair(proved, paired).await {
+    match api.desk.pair(&session, proved, paired).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => not_paired(&error),
     }

@@ -8,7 +8,7 @@
 //! how it goes; [`standing`] shows the box's screen what it needs, the [`host_key`] too, and [`ctl`] is its command line; [`peer`]
 //! says who asks on a Unix socket. The side of OpenSSH: [`ssh`] makes sshd ready, [`users`] are those of servers, whom [`keys`] lets
 //! in, [`sweep`] puts out, [`crowd`] thins out and [`isolation`] shuts in; [`relay`] brings boxes that join, and says a [`refusal`] as
-//! [`keys`] does.
+//! [`keys`] does; [`whereabouts`] are the panel's, which is not shut out for ever.
 
 pub mod api;
 pub mod broker;
@@ -42,3 +42,4 @@ pub mod sweep;
 pub mod table;
 pub mod tls;
 pub mod users;
+pub mod whereabouts;

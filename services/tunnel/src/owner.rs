@@ -10,6 +10,7 @@ use std::{
 };
 
 use host::seam::chain;
+use ipnet::IpNet;
 use model::{
     code::{JoinSecret, PairingCode, Pin},
     tunnel::{Paired, Table},
@@ -24,6 +25,7 @@ use crate::{
     state::{self, Code, Pairing, Papers, Store},
     table::{InForce, TableError},
     tls::{self, Door},
+    whereabouts::Whereabouts,
 };
 
 /// How long a code that was shown is good for, in milliseconds: a day.
@@ -116,6 +118,7 @@ pub struct Owner {
     table: watch::Sender<Arc<InForce>>,
     generation: AtomicU64,
     seen_ms: AtomicU64,
+    whereabouts: Whereabouts,
 }
 
 struct State {
@@ -150,6 +153,7 @@ impl Owner {
             Pairing::Paired(papers) => door(&key, papers, &table)?,
         };
         let owner = Self {
+            whereabouts: Whereabouts::new(clock()),
             request_pem: tls::request(&key)?,
             store,
             key,
@@ -188,9 +192,16 @@ impl Owner {
         &self.request_pem
     }
 
-    /// Notes that the panel was there.
-    pub fn saw_panel(&self) {
-        self.seen_ms.store((self.clock)(), Ordering::Relaxed);
+    /// Notes that the panel was there, from this address.
+    pub fn saw_panel(&self, from: IpAddr) {
+        let now = (self.clock)();
+        self.seen_ms.store(now, Ordering::Relaxed);
+        self.whereabouts.saw(from, &self.table.borrow().table().panel, now);
+    }
+
+    /// Whether the panel stayed away for so long from where it shall come from that its address may have changed.
+    pub fn panel_is_away(&self) -> bool {
+        self.whereabouts.is_away(&self.table.borrow().table().panel, (self.clock)())
     }
 
     /// When the panel was there last since the service started, in milliseconds since 1970.
@@ -219,12 +230,13 @@ impl Owner {
         ))
     }
 
-    /// Makes the tunnel a panel's that proved to have the code.
+    /// Makes the tunnel a panel's that proved to have the code, and came from this address.
     ///
     /// # Errors
     /// It is a panel's already, or what came with it is no good or can't be kept: nothing changed then.
-    pub fn pair(&self, paired: Paired) -> Result<(), Error> {
-        let Paired { name, chain_pem, root_pem, table } = paired;
+    pub fn pair(&self, paired: Paired, from: IpAddr) -> Result<(), Error> {
+        let Paired { name, chain_pem, root_pem, mut table } = paired;
+        let told = let_in(&mut table, from, &[]);
         let papers = Papers { name, chain_pem, root_pem };
         let force = InForce::new(table)?;
         let door = door(&self.key, &papers, &force)?;
@@ -234,6 +246,8 @@ impl Owner {
         }
         self.store.pair(&papers, force.table())?;
         tracing::info!(name = papers.name, "paired");
+        self.faults.set("panel addresses", told);
+        self.whereabouts.forget((self.clock)());
         state.pairing = Pairing::Paired(papers);
         self.table.send_replace(Arc::new(force));
         self.door.send_replace(Arc::new(door));
@@ -252,10 +266,7 @@ impl Owner {
         let mut state = self.state();
         let Pairing::Paired(papers) = &state.pairing else { return Err(Error::Unpaired) };
         let before = Arc::clone(&self.table.borrow());
-        let shut_out = isolation::shuts_out(&table.panel, from);
-        if shut_out {
-            table.panel.clone_from(&before.table().panel);
-        }
+        let told = let_in(&mut table, from, &before.table().panel);
         let force = Arc::new(InForce::new(table)?);
         let in_force = before.table().generation;
         if force.table().generation < in_force {
@@ -268,10 +279,7 @@ impl Owner {
             Some(door(&self.key, papers, &force)?)
         };
         self.store.keep_table(force.table())?;
-        let told = format!(
-            "the panel comes from {from}, which is none of the addresses that the API is to be open to: they are not used"
-        );
-        self.faults.set("panel addresses", if shut_out { vec![told] } else { Vec::new() });
+        self.faults.set("panel addresses", told);
         let generation = force.table().generation;
         tracing::info!(generation, agents = force.table().agents.len(), "table in force");
         self.table.send_replace(force);
@@ -330,6 +338,18 @@ impl Owner {
             }
         }
     }
+}
+
+/// Keeps a table from shutting out the panel that sent it from this address: the networks before stay then. What to tell of that.
+fn let_in(table: &mut Table, from: IpAddr, before: &[IpNet]) -> Vec<String> {
+    if !isolation::shuts_out(&table.panel, from) {
+        return Vec::new();
+    }
+    before.clone_into(&mut table.panel);
+    let told = format!(
+        "the panel comes from {from}, which is none of the addresses that the API is to be open to: they are not used"
+    );
+    vec![told]
 }
 
 fn fresh_code(now_ms: u64) -> Code {

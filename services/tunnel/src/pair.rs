@@ -155,8 +155,14 @@ impl Desk {
     ///
     /// # Errors
     /// Another one was faster, or what the panel gave is no good or can't be kept.
-    pub async fn pair(&self, _proved: Proved, paired: Paired) -> Result<(), Error> {
-        let done = on_thread(&self.owner, move |owner| owner.pair(paired)).await;
+    pub async fn pair(
+        &self,
+        session: &Session,
+        _proved: Proved,
+        paired: Paired,
+    ) -> Result<(), Error> {
+        let from = session.peer.ip();
+        let done = on_thread(&self.owner, move |owner| owner.pair(paired, from)).await;
         self.metrics.pairing(if done.is_ok() { "done" } else { "failed" });
         Ok(done?)
     }

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -85,6 +85,9 @@ pub struct Service {
     faults: Faults,
     tasks: JoinSet<()>,
 }
+
+/// How often it is looked whether the panel came from where it shall come from.
+const LOOK_FOR_PANEL: Duration = Duration::from_secs(5);
 
 /// What the service starts.
 const PROGRAMS: &[Program] = &[
@@ -225,7 +228,7 @@ impl Isolation {
         let broker = rustix::process::geteuid().as_raw();
         let paired = self.owner.door().borrow().is_paired();
         let force = self.owner.table().borrow().clone();
-        let table = paired.then(|| force.table());
+        let table = (paired && !self.owner.panel_is_away()).then(|| force.table());
         isolation::chains(broker, self.api_port, self.ssh_port, table)
     }
 
@@ -254,7 +257,9 @@ impl Isolation {
                 _changed = table.changed() => {}
                 _changed = door.changed() => {}
                 _changed = told.changed() => self.tell(told.borrow_and_update().clone()),
+                () = tokio::time::sleep(LOOK_FOR_PANEL) => {}
             }
+            self.tell_of_panel();
             let now = self.chains();
             wanted.send_if_modified(|chains| {
                 let changed = *chains != now;
@@ -262,6 +267,12 @@ impl Isolation {
                 changed
             });
         }
+    }
+
+    fn tell_of_panel(&self) {
+        let away = "the panel has not come from its addresses for long: the API is open to whoever has its certificate";
+        let away = self.owner.panel_is_away().then(|| away.to_owned());
+        self.faults.set("panel away", Vec::from_iter(away));
     }
 
     fn tell(&self, seen: Vec<String>) {

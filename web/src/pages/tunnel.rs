@@ -1,4 +1,7 @@
-//! One tunnel: how it is and who comes through it, making it the panel's by its code or by a seed file, and forgetting that.
+//! One tunnel: how it is and who comes through it, making it the panel's by its code or by a seed file, closing its API to all
+//! others, and forgetting that it is the panel's.
+
+use std::net::IpAddr;
 
 use askama::Template;
 use axum::{
@@ -6,6 +9,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use ipnet::IpNet;
 use model::{code::PairingCode, tunnel::AgentStatus};
 use panel::{
     codes::TunnelSeedFile,
@@ -78,14 +82,18 @@ impl Seen {
         shown.flat_map(|status| status.agents.values()).filter(|a| a.since_ms.is_some()).count()
     }
 
-    /// The address that the tunnel sees the panel at, where its API would be closed to that.
-    fn shut_out(&self) -> Option<std::net::IpAddr> {
+    /// The address that the tunnel sees the panel at, where no network that its API is to be open to has it: the one to propose.
+    fn proposed(&self) -> Option<IpAddr> {
         let status = self.presence.as_ref().and_then(|presence| presence.status.as_ref())?;
         // As IPv6 it would be in no network of IPv4 (RFC 4291, 2.5.5.2).
         let address = status.panel_address?.to_canonical();
-        let open = &self.tunnel.value.panel_addresses;
-        let closed = !open.is_empty() && !open.iter().any(|net| net.contains(&address));
-        closed.then_some(address)
+        let named = self.tunnel.value.panel_addresses.iter().any(|net| net.contains(&address));
+        (!named).then_some(address)
+    }
+
+    /// Whether its API is open to everybody who has the panel's certificate.
+    fn open(&self) -> bool {
+        self.tunnel.value.panel_addresses.is_empty()
     }
 }
 
@@ -246,6 +254,42 @@ pub(crate) async fn seed(
         TunnelSeedFile { name: &tunnel.value.name, code: &code, expires_ms: made.expires_ms };
     let file = file.render().expose_secret().to_owned();
     Ok((tunnel, made, file))
+}
+
+/// Opens its API to an address of the panel, and so closes it to all that are not named: what somebody confirms who saw which one
+/// the tunnel sees. One that is named already changes nothing.
+///
+/// # Errors
+/// There is none that the actor may see, or they may not change it; this is no address.
+pub async fn open_to(
+    State(app): State<App>,
+    frame: Frame,
+    seat: Seat,
+    Path(id): Path<i64>,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    let actor = seat.actor;
+    allowed(&app, actor, id).await?;
+    let mut form = Reader::new(&fields);
+    let address: Option<IpAddr> = form.required("address");
+    let address = match form.finish(address) {
+        Ok(address) => IpNet::from(address.to_canonical()),
+        Err(faults) => {
+            let form = FormView::faulty(fields, faults);
+            return shown(&app, frame, actor, id, (StatusCode::UNPROCESSABLE_ENTITY, form)).await;
+        }
+    };
+    let opened = app.change(move |panel| {
+        let mut stored = panel.get::<Tunnel>(actor, Id::new(id))?;
+        let open = &mut stored.value.panel_addresses;
+        if !open.iter().any(|net| net.contains(&address)) {
+            open.push(address);
+            panel.change(actor, stored.id, stored.version, stored.value)?;
+        }
+        Ok(())
+    });
+    opened.await?;
+    Ok(go(format!("/tunnels/{id}")))
 }
 
 /// Forgets that it is the panel's.

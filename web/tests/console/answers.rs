@@ -100,6 +100,7 @@ pub(crate) const ANSWERS: &[(&str, &str)] = &[
     ("GET /tunnels/{id}", "sooooooo"),
     ("POST /tunnels/{id}/pair", "sfffffif"),
     ("POST /tunnels/{id}/seed", "sfffffif"),
+    ("POST /tunnels/{id}/open-to", "sfffffif"),
     ("POST /tunnels/{id}/forget", "sfffffif"),
     ("GET /tunnels/{id}/edit", "sooooooo"),
     ("POST /tunnels/{id}/edit", "sfffffif"),

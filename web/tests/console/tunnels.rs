@@ -162,13 +162,26 @@ async fn a_tunnel_is_paired_on_its_page_which_shows_how_it_is_and_forgets_it_aga
         "127.0.0.1",
         ">north</a>",
         "ssh-ed25519 AAAAC3",
+        "Close its API to all but 127.0.0.1",
     ];
     seen(&mut browser, &page, &shown).await;
     assert!(!browser.get(&page).await.has("Pair it"));
     let mut stored = rig.panel().get::<Tunnel>(ROOT, tunnel).unwrap();
+    assert!(stored.value.panel_addresses.is_empty(), "nobody asked for it");
     stored.value.panel_addresses = vec!["198.51.100.0/24".parse().unwrap()];
     rig.panel().change(ROOT, tunnel, stored.version, stored.value).unwrap();
     seen(&mut browser, &page, &["The panel shuts itself out", "198.51.100.0/24"]).await;
+    let open_to = format!("{page}/open-to");
+    let refused = browser.post(&open_to, &[("address", "everybody")]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(browser.get(&page).await.has("Open its API to 127.0.0.1 too"));
+    for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
+        assert_eq!(browser.post(&open_to, &[("address", address)]).await.to(), page);
+    }
+    let open = rig.panel().get::<Tunnel>(ROOT, tunnel).unwrap().value.panel_addresses;
+    assert_eq!(open, ["198.51.100.0/24", "127.0.0.1/32"].map(|net| net.parse().unwrap()));
+    let page_now = browser.get(&page).await;
+    assert!(!page_now.has("shuts itself out") && !page_now.has("open-to"));
     seen(&mut browser, "/tunnels", &["data-state=\"connected\""]).await;
     let forget = format!("{page}/forget");
     let refused = browser.post(&forget, &[("name", "other")]).await;
