@@ -13,8 +13,6 @@ use std::{
     time::Duration,
 };
 
-use model::tunnel::SshKey;
-
 use crate::{
     cmd::{self, Cmd, Program},
     files::{self, Change, nonblocking},
@@ -32,14 +30,6 @@ pub enum Error {
     /// No host key was made.
     #[error("no host key was made")]
     Key(#[source] cmd::Error),
-    /// The public half of the host key is none.
-    #[error("{} holds no public key", path.display())]
-    Public {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        source: model::tunnel::SshKeyError,
-    },
     /// A file can't be read or written.
     #[error("no access to the SSH server's files")]
     File(#[from] files::Error),
@@ -49,7 +39,7 @@ impl Error {
     /// Whether the same call may succeed later without a change of its arguments.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Public { .. } => false,
+            Self::Refused(_) => false,
             Self::Key(source) => source.retryable(),
             Self::File(_) => true,
         }
@@ -201,19 +191,6 @@ pub async fn ensure_host_key(key: &Path) -> Result<Change> {
         nonblocking::remove_if_exists(&from).await?;
     }
     Ok(Change::Changed)
-}
-
-/// The public half of a host key that is there.
-///
-/// # Errors
-/// The file can't be read, or holds something else.
-pub async fn host_public_key(key: &Path) -> Result<SshKey> {
-    let path = public_half(key);
-    let bytes = nonblocking::read_if_exists(&path).await?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    // The comment, if there is one, is not a part of the key.
-    let words: Vec<&str> = text.split_whitespace().take(2).collect();
-    words.join(" ").parse().map_err(|source| Error::Public { path, source })
 }
 
 fn public_half(key: &Path) -> PathBuf {

@@ -43,11 +43,17 @@ pub async fn keep_thin() {
 /// and how many sessions were ended.
 fn thin_if_more(processes: &Path, before: u64) -> io::Result<(u64, usize)> {
     let threads = Processes::of(processes).threads()?;
-    // Fewer now is what the next crowd is measured by.
-    if threads <= before.saturating_add(MOST as u64) {
+    if !may_be_a_crowd(before, threads) {
+        // Fewer now is what the next crowd is measured by.
         return Ok((threads.min(before), 0));
     }
     Ok((threads, thin(processes, MOST)?))
+}
+
+/// Whether one server may have more sessions than it may have, when there were so many threads before and are so many now. Where all
+/// was well before, it lacks that many threads for that.
+fn may_be_a_crowd(before: u64, now: u64) -> bool {
+    now > before.saturating_add(MOST as u64)
 }
 
 /// Ends a server's oldest sessions where there are more than these, among the processes that a folder tells of.
@@ -95,6 +101,8 @@ fn surplus(processes: &Processes, most: usize) -> io::Result<Vec<(u32, i32, u64)
 
 #[cfg(test)]
 mod tests {
+    use host::files;
+
     use super::*;
     use crate::processes::tests::Told;
 
@@ -123,6 +131,27 @@ mod tests {
             [(210_001, 5_000_003, 20), (210_001, 5_000_002, 10)]
         );
         assert_eq!(thin(told.0.path(), 1).unwrap(), 0, "nobody has these numbers");
+    }
+
+    #[test]
+    fn a_crowd_is_noticed_at_once_or_bit_by_bit_and_nobody_is_counted_while_it_is_quiet() {
+        let told = Told::new();
+        let kept = |before: u64, now: u64| {
+            let text = format!("0.00 0.00 0.00 1/{now} 99\n");
+            files::write_atomic(&told.0.path().join("loadavg"), text.as_bytes(), 0o644).unwrap();
+            thin_if_more(told.0.path(), before).unwrap()
+        };
+        let most = MOST as u64;
+        for (before, now, after) in [
+            (0, most, 0),
+            (0, most + 1, most + 1),
+            (100, 100 + most, 100),
+            (100, 101 + most, 101 + most),
+            (100, 90, 90),
+            (u64::MAX, u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(kept(before, now), (after, 0), "{before} {now}");
+        }
     }
 
     #[test]

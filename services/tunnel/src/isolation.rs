@@ -76,9 +76,6 @@ pub async fn keep(mut wanted: watch::Receiver<Chains>, faults: watch::Sender<Vec
             if *faults == found {
                 return false;
             }
-            for fault in &found {
-                tracing::error!(fault, "the tunnel is not isolated");
-            }
             *faults = found;
             true
         });

@@ -6,7 +6,7 @@ use host::{
 };
 use model::tunnel::{JOIN_USER, SshKey};
 
-use crate::folders::Folders;
+use crate::{folders::Folders, host_key};
 
 /// What a box that joins gets, whatever it asks for.
 pub const RELAY: &str = "/usr/bin/clusterducks-tunnel relay";
@@ -19,6 +19,9 @@ pub enum Error {
     /// Its key or its configuration is not there.
     #[error("the SSH server can't be made ready")]
     Sshd(#[from] sshd::Error),
+    /// Its key can't be told.
+    #[error(transparent)]
+    HostKey(#[from] host_key::Error),
     /// Its configuration can't be written.
     #[error("the SSH server's configuration can't be written")]
     File(#[from] files::Error),
@@ -29,6 +32,7 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Sshd(source) => source.retryable(),
+            Self::HostKey(source) => source.retryable(),
             Self::File(_) => true,
         }
     }
@@ -58,5 +62,5 @@ pub async fn prepare(folders: &Folders, port: u16) -> Result<SshKey, Error> {
     let file = folders.sshd_config();
     nonblocking::write_atomic(&file, sshd::render(&config(folders, port)), 0o644).await?;
     sshd::test(&file).await?;
-    Ok(sshd::host_public_key(&key).await?)
+    Ok(host_key::read(&key)?)
 }

@@ -24,8 +24,6 @@ use crate::{folders::Folders, sweep::Sweep};
 
 /// The number of the user [`JOIN_USER`]: the one before those of servers.
 pub const JOIN_UID: u32 = 209_999;
-/// Its group, which images/tunnel/users makes.
-const JOIN_GID: u32 = 502;
 
 /// Why a table is not in force.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +190,7 @@ fn join() -> User {
     User {
         name: JOIN_USER.to_owned(),
         uid: JOIN_UID,
-        gid: JOIN_GID,
+        gid: JOIN_UID,
         real_name: "boxes that join".to_owned(),
         shell: "/bin/sh",
     }

@@ -38,25 +38,18 @@ async fn a_host_key_is_made_once_and_its_public_half_again() {
     // What a power cut in the middle of the first try left.
     std::fs::File::create(folder.path().join("ssh_host_ed25519_key.new")).unwrap();
     assert_eq!(ensure_host_key(&key).await.unwrap(), Change::Changed);
-    let made = host_public_key(&key).await.unwrap();
-    assert_eq!(made.parts().0, "ssh-ed25519");
+    // An empty comment is a blank.
+    let public = || std::fs::read_to_string(public_half(&key)).unwrap().trim_end().to_owned();
+    let made = public();
+    assert!(made.starts_with("ssh-ed25519 "), "{made}");
     assert_eq!(ensure_host_key(&key).await.unwrap(), Change::Unchanged);
     std::fs::remove_file(public_half(&key)).unwrap();
     assert_eq!(ensure_host_key(&key).await.unwrap(), Change::Changed);
-    assert_eq!(host_public_key(&key).await.unwrap(), made);
+    assert_eq!(public(), made);
     let mut names: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
     assert_eq!(names, ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]);
-}
-
-#[tokio::test]
-async fn what_holds_no_key_is_told_by_its_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("key");
-    std::fs::File::create(folder.path().join("key.pub")).unwrap();
-    let error = host_public_key(&key).await.unwrap_err();
-    assert!(matches!(&error, Error::Public { path, .. } if path.ends_with("key.pub")), "{error}");
 }
