@@ -16,6 +16,7 @@ mod lab;
 mod service;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -74,6 +75,31 @@ fn bare() -> TcpStream {
     .unwrap()
 }
 
+/// The processor time that each program has used, in milliseconds (proc_pid_stat(5), `utime` and `stime`: ticks of 10 ms).
+fn cpu_ms() -> BTreeMap<String, u64> {
+    let mut used = BTreeMap::new();
+    for entry in fs::read_dir("/proc").unwrap() {
+        let stat = fs::read_to_string(entry.unwrap().path().join("stat")).unwrap_or_default();
+        let Some((name, rest)) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "))
+        else {
+            continue;
+        };
+        let ticks = rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
+        *used.entry(name.to_owned()).or_default() += ticks.sum::<u64>() * 10;
+    }
+    used
+}
+
+/// What each program used since then, where that is worth a word.
+fn used_since(before: &BTreeMap<String, u64>) -> String {
+    let since = cpu_ms().into_iter().map(|(name, now)| {
+        let used = now.saturating_sub(before.get(&name).copied().unwrap_or_default());
+        (name, used)
+    });
+    let told = since.filter(|(_, used)| *used >= 50).map(|(name, used)| format!("{name} {used}"));
+    told.collect::<Vec<_>>().join(", ")
+}
+
 fn percentile(times: &mut [Duration], hundredth: usize) -> f64 {
     times.sort();
     times[times.len() * hundredth / 100].as_secs_f64() * 1000.0
@@ -125,15 +151,16 @@ fn latency_and_throughput_beside_bare_ssh() {
         let (mut plain, mut relayed) = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let mut direct = bare();
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), cpu_ms());
             direct.write_all(b"b").unwrap();
             for _ in 0..pieces {
                 direct.write_all(&piece).unwrap();
             }
             direct.read_exact(&mut [0]).unwrap();
             plain.push(start.elapsed());
+            eprintln!("# bare ssh -R {:?}; cpu ms: {}", start.elapsed(), used_since(&before));
             let (mut through, _) = panel(&ca).await.stream("/v1/connect/1").await.unwrap();
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), cpu_ms());
             through.write_all(b"b").await.unwrap();
             for _ in 0..pieces {
                 through.write_all(&piece).await.unwrap();
@@ -141,6 +168,7 @@ fn latency_and_throughput_beside_bare_ssh() {
             through.flush().await.unwrap();
             through.read_exact(&mut [0]).await.unwrap();
             relayed.push(start.elapsed());
+            eprintln!("# tunnel {:?}; cpu ms: {}", start.elapsed(), used_since(&before));
         }
         let (plain, relayed) = (percentile(&mut plain, 50), percentile(&mut relayed, 50));
         eprintln!("# 256 MiB: bare ssh -R {plain:.0} ms, tunnel {relayed:.0} ms");
