@@ -5,7 +5,7 @@
 //! [`boot`] is what one boot of one device was given; [`observed`] is what the machine showed; [`plan()`] compares them and
 //! answers [`step::Step`]s, the only kind of change that is made to it; [`wire`] is what the agent tells;
 //! [`code`] is what a person carries to a box, [`join`] what the box asks the panel with it, [`tunnel`] what a relay is told,
-//! and [`throttle`] how often somebody may try. Nothing here does I/O, waits, or reads a clock.
+//! [`proof`] how it and the panel come to trust each other, and [`throttle`] how often somebody may try. Nothing here does I/O, waits, or reads a clock.
 
 pub mod boot;
 pub mod code;
@@ -15,6 +15,7 @@ pub mod join;
 pub mod name;
 pub mod observed;
 pub mod plan;
+pub mod proof;
 pub mod step;
 pub mod throttle;
 pub mod tunnel;

@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -31,6 +32,14 @@ impl Wait {
 /// Rounded up, as `Retry-After` wants it.
 fn seconds(wait: &Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
+/// Whom an address is counted as: what one customer of the internet has, an IPv4 address, or a /64 of IPv6 (RFC 6177, 2).
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
 }
 
 /// One rate for many keys, by the generic cell rate algorithm (ITU-T I.371): one time is kept for each key, the one at which it

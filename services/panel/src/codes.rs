@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_tunnels_seed_file_is_toml_with_its_code() {
-        let code = PairingCode { secret: JoinSecret::new([7; 8]), key: None };
+        let code = PairingCode { secret: OneTime::new([7; 16]).into(), key: None };
         let name = "relay".parse().unwrap();
         let file = TunnelSeedFile { name: &name, code: &code, expires_ms: 1_795_086_360_000 };
         let file = file.render();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use model::throttle::{Rate, Throttle, Wait};
+pub use model::throttle::{Rate, Throttle, Wait, network};
 use sha2::{Digest as _, Sha256};
 
 /// One's own password, mistyped: ten at once, then one a minute. That is 1,450 guesses a day at the most.
@@ -57,17 +57,6 @@ impl SignIns {
 fn account_key(account: &str) -> [u8; 16] {
     let digest: [u8; 32] = Sha256::digest(account.trim().to_lowercase()).into();
     digest.first_chunk().copied().unwrap_or_default()
-}
-
-/// What one customer of the internet has: an IPv4 address, or a /64 of IPv6 (RFC 6177).
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let mask = u128::from(u64::MAX) << 64;
-            std::net::Ipv6Addr::from_bits(address.to_bits() & mask).into()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ async fn a_wrong_code_is_told_in_the_tunnels_words_and_nothing_is_signed() {
     let site = Site::new();
     let relay = Relay::start(1, site.port).await;
     let tunnel = site.register("relay", &relay);
-    let wrong = PairingCode { secret: JoinSecret::new([7; 8]), ..relay.code() };
+    let wrong = PairingCode { secret: JoinSecret::new([7; 8]).into(), ..relay.code() };
     let refused = site.pair(tunnel, &wrong).await.unwrap_err();
     assert!(matches!(refused, PairError::Refused(_)), "{refused:?}");
     assert!(refused.to_string().contains("it is not the one on the screen"), "{refused}");

@@ -13,7 +13,7 @@ use std::{
 
 use host::files;
 use model::{
-    throttle::{Rate, Throttle},
+    throttle::{Rate, Throttle, network},
     tunnel::JOIN_BYTES,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
-use crate::{folders::Folders, metrics::Metrics, pair::network, peer::is_of, session::Session};
+use crate::{folders::Folders, metrics::Metrics, peer::is_of, session::Session};
 
 /// What boxes may use up.
 #[derive(Debug, Clone, Copy)]

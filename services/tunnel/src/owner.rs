@@ -12,7 +12,7 @@ use std::{
 use host::seam::chain;
 use ipnet::IpNet;
 use model::{
-    code::{JoinSecret, PairingCode, Pin},
+    code::{JoinSecret, PairingCode, PairingSecret, Pin},
     tunnel::{Paired, Table},
 };
 use rcgen::KeyPair;
@@ -84,7 +84,8 @@ impl Error {
 /// Whose the tunnel is, for its screen.
 #[derive(Debug)]
 pub enum Shown {
-    /// Nobody's: with this code it becomes a panel's, until then (milliseconds since 1970); one of a seed file is good for ever.
+    /// Nobody's: with this code it becomes a panel's, until then (milliseconds since 1970); one of a seed file
+    /// is good until it is used, for the box may stand without a clock or a network for long: the panel is the one that gives it up.
     Unpaired(PairingCode, Option<u64>),
     /// A panel's, which knows it by this name.
     Paired(String),
@@ -109,7 +110,7 @@ pub struct Owner {
     store: Store,
     key: KeyPair,
     request_pem: String,
-    seed: Option<JoinSecret>,
+    seed: Option<PairingSecret>,
     clock: Clock,
     make_users: MakeUsers,
     faults: Faults,
@@ -219,15 +220,15 @@ impl Owner {
         let (secret, expires_ms) = match &state.pairing {
             Pairing::Paired(papers) => return Ok(Shown::Paired(papers.name.clone())),
             Pairing::Unpaired(code) => match &self.seed {
-                Some(secret) => (secret, None),
-                None => (&code.secret, Some(code.made_ms.saturating_add(CODE_LIFE_MS))),
+                Some(secret) => (secret.clone(), None),
+                None => {
+                    let secret = JoinSecret::new(*code.secret.bytes());
+                    (secret.into(), Some(code.made_ms.saturating_add(CODE_LIFE_MS)))
+                }
             },
         };
         let key = Some(Pin::Whole(tls::fingerprint(&self.key)));
-        Ok(Shown::Unpaired(
-            PairingCode { secret: JoinSecret::new(*secret.bytes()), key },
-            expires_ms,
-        ))
+        Ok(Shown::Unpaired(PairingCode { secret, key }, expires_ms))
     }
 
     /// Makes the tunnel a panel's that proved to have the code, and came from this address.

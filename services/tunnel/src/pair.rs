@@ -9,14 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use host::seam::chain;
 use model::{
-    code::JoinSecret,
-    throttle::{Rate, Throttle, Wait},
-    tunnel::{Offer, Paired, Side, proven},
+    code::PairingSecret,
+    proof,
+    throttle::{Rate, Throttle, Wait, network},
+    tunnel::{Offer, Paired, Side},
 };
-use sha2::Sha256;
 
 use crate::{
     host_key,
@@ -89,7 +88,7 @@ struct Tries {
 /// Who proved to have the code.
 #[derive(Debug)]
 pub struct Proved {
-    secret: JoinSecret,
+    secret: PairingSecret,
 }
 
 impl Desk {
@@ -124,9 +123,7 @@ impl Desk {
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         tries.addresses.look(&address, now)?;
         tries.all.look(&(), now)?;
-        let proof = proof.and_then(|proof| hex::decode(proof).ok()).unwrap_or_default();
-        // In constant time.
-        if mac(&secret, Side::Panel, session).verify_slice(&proof).is_ok() {
+        if proof::is_good(proof.unwrap_or_default(), &secret, Side::Panel, &session.exported) {
             return Ok(Proved { secret });
         }
         tries.addresses.attempt(&address, now)?;
@@ -141,11 +138,10 @@ impl Desk {
     pub async fn offer(&self, session: &Session, proved: &Proved) -> Result<Offer, Error> {
         let file = self.host_key.clone();
         let host_key = on_thread(&self.owner, move |_| host_key::read(&file)).await?;
-        let proof = mac(&proved.secret, Side::Tunnel, session).finalize().into_bytes();
         self.metrics.pairing("offered");
         tracing::info!(from = %session.peer, "a panel that has the code was answered");
         Ok(Offer {
-            proof: hex::encode(proof),
+            proof: proof::make(&proved.secret, Side::Tunnel, &session.exported),
             certificate_request_pem: self.owner.request_pem().to_owned(),
             host_key,
         })
@@ -165,23 +161,5 @@ impl Desk {
         let done = on_thread(&self.owner, move |owner| owner.pair(paired, from)).await;
         self.metrics.pairing(if done.is_ok() { "done" } else { "failed" });
         Ok(done?)
-    }
-}
-
-fn mac(secret: &JoinSecret, side: Side, session: &Session) -> Hmac<Sha256> {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(secret.bytes()).expect("HMAC takes a key of any length");
-    mac.update(&proven(side, &session.exported));
-    mac
-}
-
-/// A site has one IPv4 address, or a whole IPv6 network (RFC 6177, 2).
-pub fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
     }
 }

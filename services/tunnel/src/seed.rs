@@ -48,7 +48,7 @@ fn read(path: &Path) -> Result<Option<PairingCode>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use model::code::JoinSecret;
+    use model::code::OneTime;
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -57,7 +57,7 @@ mod tests {
     fn a_code_is_found_beside_what_the_box_knows_and_a_bad_file_is_never_quoted() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("clusterducks.toml");
-        let code = PairingCode { secret: JoinSecret::new([7; 8]), key: None };
+        let code = PairingCode { secret: OneTime::new([7; 16]).into(), key: None };
         let text = code.text().expose_secret().to_owned();
         let put = |content: &str| {
             files::write_atomic(&file, content.as_bytes(), 0o600).unwrap();

@@ -17,6 +17,7 @@ use host::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use model::throttle::network;
 use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,7 +26,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower_service::Service;
 
-use crate::{metrics::Metrics, pair::network, session::Session, tls::Door};
+use crate::{metrics::Metrics, session::Session, tls::Door};
 
 /// What clients may use up before they proved to be the panel: it has a connection for each stream, to thousands of servers.
 #[derive(Debug, Clone, Copy)]

@@ -143,7 +143,7 @@ async fn a_tunnel_is_paired_on_its_page_which_shows_how_it_is_and_forgets_it_aga
     let page = format!("/tunnels/{tunnel}");
     assert!(browser.get(&page).await.page().contains("Pair it"));
     let pair = format!("{page}/pair");
-    let wrong = PairingCode { secret: JoinSecret::new([7; 8]), ..relay.code() };
+    let wrong = PairingCode { secret: JoinSecret::new([7; 8]).into(), ..relay.code() };
     for (code, why) in [
         ("hello".to_owned(), "the code can&#39;t be read"),
         (wrong.text().expose_secret().to_owned(), "it is not the one on the screen"),

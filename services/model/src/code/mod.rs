@@ -8,7 +8,7 @@ mod pairing;
 use std::fmt;
 
 pub use join::{Address, AddressError, Host, JoinCode, Pin, Way};
-pub use pairing::PairingCode;
+pub use pairing::{PairingCode, PairingSecret};
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq as _;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use model::{
-    code::{JoinSecret, PairingCode},
+    code::{OneTime, PairingCode, PairingSecret},
     tunnel::{Paired, SshKey, Table},
 };
 use serde_json::json;
@@ -133,8 +133,7 @@ impl Panel {
         lasts_ms: u64,
         box_key: &BoxKey,
     ) -> Result<(PairingSeed, PairingCode), Error> {
-        let random: [u8; 8] = rand::random();
-        let code = PairingCode { secret: JoinSecret::new(random), key: None };
+        let code = PairingCode { secret: OneTime::<16>::new(rand::random()).into(), key: None };
         let sealed = box_key.seal(Purpose::PairingSecret, &sealed_for(tunnel), code.secret.bytes());
         self.write(actor, |work| {
             work.pairable(tunnel)?;
@@ -187,8 +186,8 @@ impl Panel {
             let of = sealed_for(seed.tunnel);
             match box_key.open(Purpose::PairingSecret, &of, &sealed) {
                 Ok(secret) => {
-                    let secret: [u8; 8] = secret.expose_secret().try_into().ok()?;
-                    Some((seed.tunnel, PairingCode { secret: JoinSecret::new(secret), key: None }))
+                    let secret = PairingSecret::of(secret.expose_secret())?;
+                    Some((seed.tunnel, PairingCode { secret, key: None }))
                 }
                 Err(error) => {
                     tracing::error!(tunnel = %seed.tunnel, %error, "the code of a seed file can't be opened");

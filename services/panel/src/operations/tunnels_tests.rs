@@ -4,6 +4,7 @@ use std::{
 };
 
 use model::{
+    code::JoinSecret,
     join::{Answer, Hardware, Joined, Link, Request},
     tunnel::{ForwardPort, Status, Uplink},
 };

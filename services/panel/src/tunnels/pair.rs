@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use model::{
-    code::{JoinSecret, PairingCode},
+    code::{PairingCode, PairingSecret},
     join::Problem,
+    proof,
     tunnel::{self, Offer, Paired, Side, SshKey},
 };
 use rustls::{
@@ -161,14 +161,6 @@ fn config() -> Result<ClientConfig, rustls::Error> {
     Ok(config)
 }
 
-/// What a side with this secret says in the TLS connection with this exporter.
-fn mac(secret: &JoinSecret, side: Side, exported: &[u8; 32]) -> Hmac<Sha256> {
-    let mac = Hmac::<Sha256>::new_from_slice(secret.bytes());
-    let mut mac = mac.expect("HMAC takes keys of any length (RFC 2104, 3)");
-    mac.update(&tunnel::proven(side, exported));
-    mac
-}
-
 /// A connection to a tunnel that has the key of the code, if that says one, and has seen nothing of ours yet.
 struct Unproven {
     api: Api,
@@ -194,18 +186,17 @@ async fn meet(tunnel: &Tunnel, code: &PairingCode, port: u16) -> Result<Unproven
 
 impl Unproven {
     /// Proves ourselves, and lets the tunnel prove itself.
-    async fn prove(mut self, secret: &JoinSecret) -> Result<(Api, String, Offer), PairError> {
-        let ours = mac(secret, Side::Panel, &self.exported).finalize().into_bytes();
-        let proof = hex::encode(ours);
+    async fn prove(mut self, secret: &PairingSecret) -> Result<(Api, String, Offer), PairError> {
+        let proof = proof::make(secret, Side::Panel, &self.exported);
         let offer = self.api.prove(tunnel::PAIR, &proof).await.map_err(|error| match error {
             connection::Error::Refused(problem) => PairError::Refused(problem),
             broken @ connection::Error::Http(_) => PairError::HungUp(broken),
             other => PairError::Connection(other),
         })?;
         let offer: Offer = serde_json::from_slice(&offer).map_err(PairError::Offer)?;
-        let theirs = hex::decode(&offer.proof).map_err(|_| PairError::Unproven)?;
-        let expected = mac(secret, Side::Tunnel, &self.exported);
-        expected.verify_slice(&theirs).map_err(|_| PairError::Unproven)?;
+        if !proof::is_good(offer.proof.as_bytes(), secret, Side::Tunnel, &self.exported) {
+            return Err(PairError::Unproven);
+        }
         Ok((self.api, proof, offer))
     }
 }

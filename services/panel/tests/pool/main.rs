@@ -24,7 +24,7 @@ use std::{
 
 use ground::{SiteBox, TunnelBox, inside, make_key};
 use model::{
-    code::{JoinSecret, PairingCode},
+    code::{OneTime, PairingCode},
     tunnel::API_PORT,
 };
 use panel::{
@@ -56,8 +56,8 @@ struct Pool {
 impl Pool {
     async fn new() -> Self {
         let room = Room::new();
-        let codes =
-            [(); 2].map(|()| PairingCode { secret: JoinSecret::new(rand::random()), key: None });
+        let codes = [(); 2]
+            .map(|()| PairingCode { secret: OneTime::<16>::new(rand::random()).into(), key: None });
         let mut tunnels = [1, 2].map(|number| {
             let seed = room.folder.path().join(format!("seed-{number}"));
             let code = codes[usize::from(number) - 1].text();

@@ -18,7 +18,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use model::{
-    code::{JoinSecret, PairingCode, Pin},
+    code::{JoinSecret, PairingCode, PairingSecret, Pin},
     join::Problem,
     tunnel::{self, Offer, Paired, Renewed, Side, SshKey, Status, Table},
 };
@@ -74,7 +74,7 @@ struct Kept {
 
 struct State {
     key: KeyPair,
-    secret: JoinSecret,
+    secret: PairingSecret,
     kept: Mutex<Kept>,
     status: watch::Sender<Status>,
     /// Streams end with it.
@@ -89,11 +89,11 @@ impl Relay {
     }
 
     pub(crate) async fn start(number: u8, port: u16) -> Self {
-        Self::start_with(number, port, JoinSecret::new(rand::random())).await
+        Self::start_with(number, port, JoinSecret::new(rand::random()).into()).await
     }
 
     /// Starts one whose code has this secret, as from a seed file.
-    pub(crate) async fn start_with(number: u8, port: u16, secret: JoinSecret) -> Self {
+    pub(crate) async fn start_with(number: u8, port: u16, secret: PairingSecret) -> Self {
         let address = Self::place(number);
         let key = KeyPair::generate().unwrap();
         let (boxes, waiting) = mpsc::channel(4);
@@ -147,10 +147,7 @@ impl Relay {
     pub(crate) fn code(&self) -> PairingCode {
         let digest: [u8; 32] = Sha256::digest(self.state.key.subject_public_key_info()).into();
         let pin = digest.first_chunk::<12>().copied().unwrap();
-        PairingCode {
-            secret: JoinSecret::new(*self.state.secret.bytes()),
-            key: Some(Pin::Typed(pin)),
-        }
+        PairingCode { secret: self.state.secret.clone(), key: Some(Pin::Typed(pin)) }
     }
 
     pub(crate) fn fail(&self, change: impl FnOnce(&mut Faults)) {

@@ -68,7 +68,7 @@ struct Killed {
 
 async fn killed_after(moment: Duration) -> Killed {
     let folder = tempfile::tempdir().unwrap();
-    let code = PairingCode { secret: JoinSecret::new([5; 8]), key: None };
+    let code = PairingCode { secret: JoinSecret::new([5; 8]).into(), key: None };
     let text = code.text().expose_secret().to_owned();
     write(&folder.path().join("seed.toml"), &format!("[pair]\ncode = \"{text}\"\n"));
     let (process, address) = start(folder.path()).await;

@@ -25,7 +25,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, StatusCode, body::Bytes, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use model::{
-    code::{JoinSecret, PairingCode},
+    code::{PairingCode, PairingSecret},
     tunnel::{Agent, EXPORTER, ForwardPort, Offer, Paired, STREAM, Side, Table, proven},
 };
 use rcgen::{
@@ -370,7 +370,7 @@ impl Client {
     }
 
     /// What proves on this connection that its sender has the code.
-    pub(crate) fn proof(&self, side: Side, secret: &JoinSecret) -> String {
+    pub(crate) fn proof(&self, side: Side, secret: &PairingSecret) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.bytes()).unwrap();
         mac.update(&proven(side, &self.exported));
         hex::encode(mac.finalize().into_bytes())
@@ -383,7 +383,7 @@ impl Client {
     /// Pairs as a panel does.
     pub(crate) async fn pair(
         &mut self,
-        secret: &JoinSecret,
+        secret: &PairingSecret,
         ca: &Ca,
         table: Table,
     ) -> io::Result<StatusCode> {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use hyper::{Request, StatusCode};
 use model::{
-    code::{JoinSecret, PairingCode, Pin},
+    code::{JoinSecret, OneTime, PairingCode, Pin},
     tunnel::{Side, Table},
 };
 use secrecy::ExposeSecret as _;
@@ -81,7 +81,7 @@ async fn a_proof_for_another_connection_another_side_or_another_code_is_refused(
         assert_eq!(kind(&answer), (403, "wrong-proof"), "{carried}");
     }
     assert_ne!(offer["proof"], json!(second.proof(Side::Tunnel, &secret)));
-    let other = second.proof(Side::Panel, &JoinSecret::new([0; 8]));
+    let other = second.proof(Side::Panel, &JoinSecret::new([0; 8]).into());
     assert_eq!(kind(&second.offer(&other).await.unwrap()), (403, "wrong-proof"));
 }
 
@@ -126,7 +126,7 @@ async fn a_code_is_good_for_a_day_and_then_another_is_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_of_the_seed_file_counts_in_the_place_of_the_other_and_does_not_grow_old() {
-    let written = PairingCode { secret: JoinSecret::new([9; 8]), key: None };
+    let written = PairingCode { secret: OneTime::new([9; 16]).into(), key: None };
     let text = written.text().expose_secret().to_owned();
     let tunnel = Tunnel::start_with(|settings| {
         write(&settings.seed, &format!("hostname = \"north\"\n[pair]\ncode = \"{text}\"\n"));

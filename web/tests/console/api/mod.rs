@@ -146,7 +146,7 @@ fn sample(rig: &Rig, path: &str) -> Value {
         "destroy" => json!({ "mark": "volume:debian" }),
         "join-codes" => json!({ "host": "panel.local", "hours": 999 }),
         "pairing" => {
-            let code = PairingCode { secret: JoinSecret::new([7; 8]), key: None };
+            let code = PairingCode { secret: JoinSecret::new([7; 8]).into(), key: None };
             json!({ "code": code.text().expose_secret() })
         }
         "pairing-seed" => json!({ "hours": 999 }),
