@@ -60,8 +60,15 @@ demo: test-images ## a panel, a tunnel, an agent and a device on three LANs, ste
 	images/prepare e2e
 	cargo run --release --locked --package qemu-tests --bin demo
 
-bench: test-images ## measures, prints `name value unit`, writes target/bench.json (ONLY=prefix)
+# The panel's figures take no image and no machine.
+BENCH_IMAGES = $(if $(filter panel%,$(ONLY)),,bench-images)
+
+.PHONY: bench-images
+bench-images: test-images
 	images/prepare e2e bench image
 	images/base tunnel debian >/dev/null
+
+bench: $(BENCH_IMAGES) ## measures, prints `name value unit`, writes target/bench.json (ONLY=prefix)
+	images/prepare compile
 	cargo build --release --locked --package clusterducks-agent
 	cargo run --release --locked --package qemu-tests --bin bench

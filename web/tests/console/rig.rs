@@ -126,14 +126,7 @@ impl Rig {
 
     /// A client that comes from this address.
     pub(crate) fn browser_at(&self, from: Ipv4Addr) -> Browser {
-        Browser {
-            from,
-            address: self.address,
-            tls: self.tls.clone(),
-            connection: None,
-            cookies: BTreeMap::new(),
-            csrf: String::new(),
-        }
+        Browser::new(from, self.address, self.tls.clone())
     }
 
     /// A browser at which this user is signed in.
@@ -242,6 +235,11 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
+    pub(crate) fn new(from: Ipv4Addr, address: SocketAddr, tls: TlsConnector) -> Self {
+        let (cookies, csrf) = (BTreeMap::new(), String::new());
+        Self { from, address, tls, connection: None, cookies, csrf }
+    }
+
     pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], String::new()).await
     }

@@ -1,6 +1,6 @@
 //! Owns the figures: which are wanted, how they are printed, the file that they are written to. It never makes one up.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qemu_tests::target_folder;
 use serde_json::{Map, Value};
 use std::future::Future;
@@ -65,6 +65,21 @@ impl Figures {
             println!("{name} {value:.3} {unit}");
             self.values.insert(name.to_owned(), Value::from((value * 1000.0).round() / 1000.0));
         }
+    }
+
+    /// Takes the figures of a crate that measures itself, from what its test told: lines `figure <name> <value> <unit>`, and notes
+    /// that begin with `#`. The first of a test stands behind the test's name.
+    pub(crate) fn take(&mut self, told: &str) -> Result<()> {
+        for line in told.lines() {
+            if let Some(text) = line.strip_prefix("# ") {
+                eprintln!("# {text}");
+            }
+            let Some((_, line)) = line.split_once("figure ") else { continue };
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [name, value, unit] = words.as_slice() else { bail!("{line} is no figure") };
+            self.report(name, value.parse().with_context(|| line.to_owned())?, unit);
+        }
+        Ok(())
     }
 
     fn write(&self) -> Result<()> {

@@ -7,6 +7,7 @@ mod figures;
 mod guest;
 mod http;
 mod load;
+mod panel;
 mod provision;
 mod storm;
 mod tunnel;
@@ -15,7 +16,7 @@ use anyhow::{Result, bail};
 use figures::{Figures, Section};
 
 /// All figures, in the order in which they are measured.
-const SECTIONS: [&Section; 7] = [
+const SECTIONS: [&Section; 8] = [
     &http::SECTION,
     &provision::SECTION,
     &storm::SECTION,
@@ -23,6 +24,7 @@ const SECTIONS: [&Section; 7] = [
     &boot::AGENT,
     &boot::IMAGE,
     &tunnel::SECTION,
+    &panel::SECTION,
 ];
 
 #[tokio::main]

@@ -1,7 +1,7 @@
 //! The tunnel without machines: its own tests measure it in namespaces, with real OpenSSH, optimized and one after the other.
 
 use crate::figures::{Figures, Section};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use qemu_tests::{run_tool, secs};
 
 pub(crate) const SECTION: Section = Section {
@@ -35,13 +35,5 @@ const RUN: [&str; 11] = [
 
 async fn measure(figures: &mut Figures) -> Result<()> {
     let told = tokio::task::spawn_blocking(|| run_tool("cargo", &RUN)).await??;
-    // The first of a test stands behind the test's name.
-    for (_, line) in told.lines().filter_map(|line| line.split_once("figure ")) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [name, value, unit] = words.as_slice() else {
-            anyhow::bail!("{line} is no figure");
-        };
-        figures.report(name, value.parse().with_context(|| line.to_owned())?, unit);
-    }
-    Ok(())
+    figures.take(&told)
 }
