@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// How often each page and each answer of the API is asked for.
-const ROUNDS: usize = 60;
+const ROUNDS: usize = 100;
 /// How many devices are saved.
 const SAVES: usize = 40;
 /// Somebody who waits asks so often.
