@@ -60,15 +60,19 @@ demo: test-images ## a panel, a tunnel, an agent and a device on three LANs, ste
 	images/prepare e2e
 	cargo run --release --locked --package qemu-tests --bin demo
 
-# The panel's figures take no image and no machine.
+# The panel's figures take no image and no machine, and the others take no panel.
 BENCH_IMAGES = $(if $(filter panel%,$(ONLY)),,bench-images)
+BENCH_PANEL = $(if $(filter-out panel%,$(ONLY)),,bench-panel)
 
-.PHONY: bench-images
+.PHONY: bench-images bench-panel
 bench-images: test-images
 	images/prepare e2e bench image
 	images/base tunnel debian >/dev/null
 
-bench: $(BENCH_IMAGES) ## measures, prints `name value unit`, writes target/bench.json (ONLY=prefix)
+bench-panel:
 	images/prepare compile
+	cargo test --release --locked --package clusterducks-panel --test figures --no-run
+
+bench: $(BENCH_IMAGES) $(BENCH_PANEL) ## measures, prints `name value unit`, writes target/bench.json (ONLY=prefix)
 	cargo build --release --locked --package clusterducks-agent
 	cargo run --release --locked --package qemu-tests --bin bench
