@@ -15,6 +15,7 @@ mod lookout;
 mod notices;
 mod once;
 mod people;
+mod restore;
 mod search;
 mod seat;
 mod settings;

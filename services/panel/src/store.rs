@@ -170,6 +170,25 @@ impl Store {
         self.writer.lock().unwrap().execute_batch(sql).unwrap();
     }
 
+    /// Looks at every page and every reference of the database: what came from elsewhere is not to be trusted.
+    ///
+    /// # Errors
+    /// Something is wrong with it.
+    pub fn check(&self) -> Result<(), Error> {
+        let corrupt = |found| Error::Corrupt { path: self.path.clone(), found };
+        let reader = self.open_reader()?;
+        // https://sqlite.org/pragma.html#pragma_integrity_check
+        let found: String = reader.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(corrupt(found));
+        }
+        let sql = "SELECT count(*) FROM pragma_foreign_key_check";
+        match reader.query_row(sql, [], |row| row.get(0))? {
+            0_i64 => Ok(()),
+            rows => Err(corrupt(format!("{rows} rows refer to nothing"))),
+        }
+    }
+
     /// Writes a whole copy into a new file, while everything goes on.
     ///
     /// # Errors

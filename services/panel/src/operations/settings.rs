@@ -152,7 +152,8 @@ impl Work<'_> {
         }
     }
 
-    fn note_panel(
+    /// Logs what happened to the panel itself.
+    pub(super) fn note_panel(
         self,
         before: Option<serde_json::Value>,
         after: serde_json::Value,

@@ -287,6 +287,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Takes all of that back, on every server.
+    pub(crate) fn forget_destroys(self) -> Result<(), Error> {
+        self.connection.prepare_cached("DELETE FROM destroys")?.execute([])?;
+        Ok(())
+    }
+
     /// Forgets the mark of what a server showed to be gone.
     pub(crate) fn forget_destroy(self, server: Id<Server>, mark: &Mark) -> Result<bool, Error> {
         let gone = self

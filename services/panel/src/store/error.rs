@@ -92,6 +92,14 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// The file is not whole.
+    #[error("the database {} is damaged: {found}", path.display())]
+    Corrupt {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong first, as SQLite says it.
+        found: String,
+    },
     /// The database failed.
     #[error("the database failed")]
     Sqlite(#[source] rusqlite::Error),

@@ -194,6 +194,11 @@ impl Tx<'_> {
         Ok(found.optional()?)
     }
 
+    /// Ends everybody's sessions; how many it was.
+    pub(crate) fn end_all_sessions(self) -> Result<usize, Error> {
+        Ok(self.connection.prepare_cached("DELETE FROM sessions")?.execute([])?)
+    }
+
     /// A user's sessions, the one used last first.
     pub(crate) fn sessions(self, user: Id<User>, now_ms: u64) -> Result<Vec<Session>, Error> {
         let mut statement = self.connection.prepare_cached(
