@@ -1,7 +1,12 @@
 //! What an admin does on the box itself, where nobody asks for a password: it goes through the same operations as everything else,
 //! and stands in the audit log as the box's.
 
-use std::path::Path;
+use std::{
+    fmt,
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use model::code::JoinSecret;
@@ -9,8 +14,14 @@ use panel::{
     noun::UserName,
     operations::{Actor, Panel},
     password::Passwords,
-    secret::ExposeSecret as _,
+    secret::{ExposeSecret as _, SecretString},
     store::Store,
+};
+
+use crate::{
+    folder::Folder,
+    restore::{self, Before, Staged},
+    run,
 };
 
 /// Gives a user a new random password and takes their one-time passwords away; returns the password.
@@ -19,8 +30,8 @@ use panel::{
 /// There is no such user, or they may not sign in; the store can't be used.
 pub fn reset_password(data: &Path, name: &UserName) -> anyhow::Result<String> {
     let actor = Actor::Panel("command line");
-    let store = Store::open(&data.join("panel.db"))?;
-    let panel = Panel::new(store, crate::run::clock());
+    let store = Store::open(&data.join(run::DATABASE))?;
+    let panel = Panel::new(store, run::clock());
     let found = panel.credentials(name)?;
     let (user, credentials) =
         found.with_context(|| format!("there is no user {name}, or they may not sign in"))?;
@@ -31,4 +42,59 @@ pub fn reset_password(data: &Path, name: &UserName) -> anyhow::Result<String> {
     }
     panel.set_password(actor, user.id, hash.expose_secret())?;
     Ok(password.expose_secret().to_owned())
+}
+
+/// What came of a restore.
+#[derive(Debug)]
+pub struct Restored {
+    staged: Staged,
+    kept: Option<PathBuf>,
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let made = crate::format::utc(&self.staged.made_ms());
+        let version = &self.staged.manifest.panel_version;
+        write!(
+            f,
+            "restored the backup of {made}, made by version {version}; start the panel, and sign in anew\n\
+            its root has the fingerprint (SHA-256) {}",
+            self.staged.root
+        )?;
+        match &self.kept {
+            Some(kept) => write!(f, "\nwhat was there before lies in {}", kept.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Puts a backup in the place of what a panel has that does not run.
+///
+/// # Errors
+/// The panel runs; it has accounts, and they are not to be replaced; the backup is not restored, and nothing is changed.
+pub fn restore(
+    data: &Path,
+    file: &Path,
+    pass_phrase: SecretString,
+    replace: bool,
+) -> anyhow::Result<Restored> {
+    let from = File::open(file).with_context(|| format!("can't open {}", file.display()))?;
+    let folder = Folder::open(data)?;
+    let place = data.display();
+    let _lock =
+        folder.lock()?.with_context(|| format!("a panel runs on {place}: stop it first"))?;
+    restore::place::finish(&folder, &mut |_| {})?;
+    let database = folder.path(run::DATABASE);
+    if database.exists() && !replace {
+        let is_new = Panel::new(Store::open(&database)?, run::clock()).is_new()?;
+        anyhow::ensure!(
+            is_new,
+            "the panel on {place} has accounts: say --replace to put the backup in their place"
+        );
+    }
+    let before = if database.exists() { Before::Keep } else { Before::Discard };
+    let from = BufReader::new(from);
+    let staged = restore::stage(&folder, from, pass_phrase, &[], before, &mut |_| {})?;
+    let kept = restore::place::finish(&folder, &mut |_| {})?;
+    Ok(Restored { staged, kept })
 }

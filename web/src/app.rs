@@ -13,7 +13,7 @@ use std::{
 
 use model::{code::ShortCode, tunnel::API_PORT};
 use panel::{
-    ca::Ca,
+    ca::{Ca, Host},
     codes::short_code,
     noun::{Id, User, UserName},
     operations::{self, Panel},
@@ -22,7 +22,7 @@ use panel::{
     store::Digest,
     throttle::{Rate, SignIns, Throttle, Wait},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::problem::Problem;
 
@@ -54,6 +54,9 @@ struct Inner {
     pending: Mutex<HashMap<[u8; 32], Pending>>,
     changes: watch::Sender<u64>,
     tunnels_port: AtomicU16,
+    told_hosts: Vec<Host>,
+    first_turn: Arc<Semaphore>,
+    ends: watch::Sender<bool>,
 }
 
 /// Somebody whose password was right, and whose one-time password is still to come.
@@ -67,7 +70,8 @@ pub struct Pending {
 }
 
 impl App {
-    /// Puts the state together, and gives the code that the first admin proves themselves with.
+    /// Puts the state together, of a panel that is told to be reached by these hosts, and gives the code that the first admin proves
+    /// themselves with.
     ///
     /// # Errors
     /// The memory for a hash can't be had.
@@ -75,6 +79,7 @@ impl App {
         panel: Panel,
         box_key: BoxKey,
         ca: Ca,
+        told_hosts: Vec<Host>,
     ) -> Result<(Self, SecretString), panel::password::Error> {
         let code = short_code();
         let text = code.text();
@@ -91,6 +96,9 @@ impl App {
             pending: Mutex::default(),
             changes: watch::Sender::new(0),
             tunnels_port: AtomicU16::new(API_PORT),
+            told_hosts,
+            first_turn: Arc::new(Semaphore::new(1)),
+            ends: watch::Sender::new(false),
         };
         Ok((Self(Arc::new(inner)), text))
     }
@@ -213,6 +221,27 @@ impl App {
     pub fn is_first_start_code(&self, typed: &str) -> Result<bool, Wait> {
         lock(&self.0.first_tries).attempt(&(), Instant::now())?;
         Ok(ShortCode::parse(typed).is_ok_and(|code| code.is(&self.0.first_start)))
+    }
+
+    /// The turn of who makes the first account, or restores a backup instead: one at a time, or one's work would be the other's
+    /// loss. Nothing while it is somebody else's.
+    pub fn first_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.first_turn).try_acquire_owned().ok()
+    }
+
+    /// The names and addresses beside those of the box that the panel was told to be reached by.
+    pub fn told_hosts(&self) -> &[Host] {
+        &self.0.told_hosts
+    }
+
+    /// Asks the process to end: the next one begins with what was restored.
+    pub fn end_for_restore(&self) {
+        self.0.ends.send_replace(true);
+    }
+
+    /// Becomes true when the process is to end.
+    pub fn ends(&self) -> watch::Receiver<bool> {
+        self.0.ends.subscribe()
     }
 
     /// Keeps somebody whose one-time password is still to come. When too many wait, the eldest begins anew.

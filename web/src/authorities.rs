@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::folder::{self, Folder};
 
-const BOX_KEY: &str = "box.key";
+/// The name of the key file in the data folder, and in a backup.
+pub(crate) const BOX_KEY: &str = "box.key";
 const WEB: &str = "web";
 const FLEET: &str = "fleet";
 const REVOKED: &str = "issuing.crl";
@@ -278,6 +279,15 @@ pub fn client(
     )?;
     tracing::info!("the panel has a new certificate for its agents");
     Ok(Client { identity, certificate: issued.certificate })
+}
+
+/// Forgets the panel's certificate for agents, so that the next start has a new one: what came out of a backup may have been taken
+/// back since, and agents that know so would never hear otherwise.
+///
+/// # Errors
+/// The file can't be removed.
+pub fn forget_client(folder: &Folder) -> Result<(), Error> {
+    Ok(folder.remove(&format!("{FLEET}.sealed"))?)
 }
 
 /// Gives the panel the list of what the issuing authority took back: the kept one while nothing else was taken back and it holds

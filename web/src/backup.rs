@@ -15,14 +15,16 @@ use panel::{
     store,
 };
 
-use crate::folder::Folder;
+use crate::{
+    authorities::BOX_KEY,
+    folder::{self, Folder},
+    run::DATABASE,
+};
 
 /// The copy of the database that is being packed.
 const COPY: &str = "backup-copy.db";
 /// The backup that is being made, or fetched.
 const FILE: &str = "backup.age";
-/// The database's name in the data folder, and in the backup.
-const DATABASE: &str = "panel.db";
 
 /// Why a backup can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,9 @@ pub enum Error {
     /// The database can't be copied.
     #[error("the database can't be copied")]
     Store(#[from] store::Error),
+    /// The data folder can't be used.
+    #[error(transparent)]
+    Folder(#[from] folder::Error),
     /// A file of the data folder can't be used.
     #[error("can't use {}", path.display())]
     File {
@@ -54,25 +59,18 @@ fn file(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
 pub fn make(panel: &Panel, folder: &Folder, pass_phrase: SecretString) -> Result<File, Error> {
     let (copy, packed) = (folder.path(COPY), folder.path(FILE));
     // What a power cut left of another.
-    for path in [&copy, &packed] {
-        gone(path)?;
+    for name in [COPY, FILE] {
+        folder.remove(name)?;
     }
     let made = panel
         .store()
         .back_up(&copy)
         .map_err(Error::from)
         .and_then(|()| pack(folder, &copy, &packed, pass_phrase));
-    gone(&copy)?;
+    folder.remove(COPY)?;
     let opened = made.and_then(|()| File::open(&packed).map_err(file(&packed)));
-    gone(&packed)?;
+    folder.remove(FILE)?;
     opened
-}
-
-fn gone(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 fn pack(
@@ -86,7 +84,7 @@ fn pack(
     for entry in fs::read_dir(&all).map_err(file(&all))? {
         let path = entry.map_err(file(&all))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if name == "box.key" || name.ends_with(".sealed") {
+        if name == BOX_KEY || name.ends_with(".sealed") {
             parts.push((name, path));
         }
     }

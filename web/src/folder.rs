@@ -8,9 +8,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{fs::FlockOperation, io::Errno};
+
 /// A folder that nobody else may read.
 #[derive(Debug, Clone)]
 pub struct Folder(PathBuf);
+
+/// A data folder that nobody else has.
+#[derive(Debug)]
+pub struct Lock {
+    _folder: File,
+}
 
 /// Why a file of the data folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +67,45 @@ impl Folder {
         self.replace(&path, bytes).map_err(|source| Error { verb: "write", path, source })
     }
 
+    /// Brings to the disk which files are there: renames hold from then on (fsync(2)).
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn sync(&self) -> Result<(), Error> {
+        let synced = File::open(&self.0).and_then(|folder| folder.sync_all());
+        synced.map_err(|source| Error { verb: "sync", path: self.0.clone(), source })
+    }
+
+    /// Takes the folder for oneself, until the lock is dropped or the process ends; nothing when somebody else has it. Whoever
+    /// serves a panel has it, and whoever puts other files in their place.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub fn lock(&self) -> Result<Option<Lock>, Error> {
+        let error = |source| Error { verb: "lock", path: self.0.clone(), source };
+        let folder = File::open(&self.0).map_err(error)?;
+        // flock(2) takes folders too: there is no file of its own, which root might be the first to make.
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock { _folder: folder })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(other) => Err(error(other.into())),
+        }
+    }
+
+    /// Removes a file, where there is one.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error { verb: "remove", path, source })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// A new file, readable by its owner alone; one of this name must not be there.
     ///
     /// # Errors
@@ -83,6 +130,16 @@ impl Folder {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_folder_is_one_process_s_at_a_time() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let held = folder.lock().unwrap().unwrap();
+        assert!(folder.lock().unwrap().is_none());
+        drop(held);
+        assert!(folder.lock().unwrap().is_some());
+    }
 
     #[test]
     fn a_file_is_written_whole_and_for_its_owner_alone() {

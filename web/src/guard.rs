@@ -208,6 +208,14 @@ pub async fn changes(request: Request, next: Next) -> Response {
     }
 }
 
+/// As [`changes`], for a page that reads by itself what comes: a file that no memory holds.
+pub async fn uploads(request: Request, next: Next) -> Response {
+    if !request.method().is_safe() && !from_us(request.headers()) {
+        return Problem::Foreign.into_response();
+    }
+    next.run(request).await
+}
+
 async fn taken(request: Request) -> Result<Request, Problem> {
     if !from_us(request.headers()) {
         return Err(Problem::Foreign);

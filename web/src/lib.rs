@@ -27,6 +27,7 @@ pub mod notices;
 pub mod pages;
 pub mod problem;
 mod redirect;
+pub mod restore;
 pub mod routes;
 pub mod run;
 pub mod seeds;

@@ -1,10 +1,14 @@
 //! `clusterducks-panel`: the console of the fleet, and what an admin does on the box itself.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    io::{self, IsTerminal as _},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use clap::{Parser, Subcommand};
 use clusterducks_panel::{admin, fleet, run};
-use panel::{ca::Host, noun::UserName};
+use panel::{ca::Host, noun::UserName, secret::SecretString};
 use tracing_subscriber::EnvFilter;
 
 /// The control plane of diskless fleets.
@@ -38,6 +42,15 @@ enum Command {
         #[arg(long, default_value_t = model::tunnel::API_PORT)]
         tunnels_port: u16,
     },
+    /// Puts a backup in the place of what the panel has, while it does not run. The pass phrase is asked for, or read from the
+    /// standard input.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Also where the panel has accounts; its files are kept in a folder beside.
+        #[arg(long)]
+        replace: bool,
+    },
     /// What an admin does on the box itself.
     #[command(subcommand)]
     Admin(Admin),
@@ -56,6 +69,18 @@ fn parse_host(text: &str) -> Result<Host, String> {
     Host::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// From the terminal, unseen, or the first line of what comes by the standard input.
+fn pass_phrase() -> io::Result<SecretString> {
+    let stdin = io::stdin();
+    let mut line = String::new();
+    if stdin.is_terminal() {
+        line = rpassword::prompt_password("Pass phrase of the backup: ")?;
+    } else {
+        stdin.read_line(&mut line)?;
+    }
+    Ok(line.trim_end_matches(['\r', '\n']).into())
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let data = arguments.data;
@@ -63,6 +88,11 @@ fn main() -> anyhow::Result<()> {
         Command::Serve { listen, http_listen, hosts, agents_port, tunnels_port } => {
             let ports = fleet::Ports { agents: agents_port, tunnels: tunnels_port };
             run::Options { data, listen, http_listen, hosts, ports }
+        }
+        Command::Restore { file, replace } => {
+            let restored = admin::restore(&data, &file, pass_phrase()?, replace)?;
+            println!("{restored}");
+            return Ok(());
         }
         Command::Admin(Admin::ResetPassword { name }) => {
             let password = admin::reset_password(&data, &name)?;

@@ -22,6 +22,7 @@ pub mod password;
 pub mod people;
 pub mod record;
 pub mod remove;
+pub mod restore;
 pub mod search;
 pub mod server;
 pub mod settings;

@@ -3,6 +3,7 @@
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     http::Method,
     middleware::{from_fn, from_fn_with_state},
     routing::{MethodRouter, get, post},
@@ -17,8 +18,8 @@ use crate::{
     assets, boxes, guard,
     pages::{
         account, alerts, api as pages_api, audit, certificates, channels, dashboard, device,
-        first_start, jobs, join, joins, live, network, password, people, record, remove, search,
-        server, settings, sign_in, statistics, theme, tunnel,
+        first_start, jobs, join, joins, live, network, password, people, record, remove, restore,
+        search, server, settings, sign_in, statistics, theme, tunnel,
     },
     problem::Problem,
     shapes::Shape,
@@ -29,6 +30,8 @@ use crate::{
 pub enum Door {
     /// Anybody.
     Open,
+    /// Anybody; the page reads by itself what they send, for it is a file.
+    Upload,
     /// Whoever is signed in.
     SignedIn,
     /// Boxes: there is no page, no cookie and no form, and the request itself says who sent it.
@@ -90,6 +93,7 @@ fn open() -> Vec<Route> {
         shown("/static/{file}", get(assets::serve)),
         shown("/first-start", get(first_start::show)),
         done("/first-start", post(first_start::enter)),
+        shown("/first-start/restore", get(restore::show)),
         shown("/sign-in", get(sign_in::show)),
         done("/sign-in", post(sign_in::enter)),
         shown("/sign-in/code", get(sign_in::show_code)),
@@ -100,7 +104,11 @@ fn open() -> Vec<Route> {
         shown("/crl.der", get(certificates::list_der)),
         shown("/crl.pem", get(certificates::list_pem)),
     ];
-    routes.into_iter().map(|route| Route { door: Door::Open, ..route }).collect()
+    let mut routes: Vec<_> =
+        routes.into_iter().map(|route| Route { door: Door::Open, ..route }).collect();
+    let restore = post(restore::enter).layer(DefaultBodyLimit::max(restore::MOST_BYTES));
+    routes.push(Route { door: Door::Upload, ..done("/first-start/restore", restore) });
+    routes
 }
 
 /// What is nobody's record.
@@ -217,10 +225,12 @@ pub(crate) fn for_boxes(app: App) -> Router {
 
 /// All of the table. What is no page (a box that joins, the JSON API) stands beside the console, and does not pass its guard.
 pub fn router(app: App) -> Router {
-    let (mut console, mut boxes, mut api) = (Router::new(), Router::new(), Router::new());
+    let (mut console, mut uploads) = (Router::new(), Router::new());
+    let (mut boxes, mut api) = (Router::new(), Router::new());
     for Route { path, door, answer, .. } in table() {
         match door {
             Door::Open => console = console.route(&path, answer),
+            Door::Upload => uploads = uploads.route(&path, answer),
             Door::SignedIn => {
                 console = console.route(&path, answer.route_layer(from_fn(guard::signed_in)));
             }
@@ -232,6 +242,7 @@ pub fn router(app: App) -> Router {
         .fallback(|| async { Problem::NotFound })
         .method_not_allowed_fallback(|| async { Problem::NotFound })
         .layer(from_fn(guard::changes))
+        .merge(uploads.layer(from_fn(guard::uploads)))
         .layer(from_fn_with_state(app.clone(), guard::problems))
         .layer(from_fn_with_state(app.clone(), guard::seat))
         .merge(boxes)

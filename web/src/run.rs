@@ -25,10 +25,13 @@ use crate::{
     app::App,
     authorities::{self, Client, Served},
     fleet,
-    folder::Folder,
-    format, lookout, notices, redirect, routes, seeds,
+    folder::{Folder, Lock},
+    format, lookout, notices, redirect, restore, routes, seeds,
     serve::{Limits, Server},
 };
+
+/// The database's name in the data folder, and in a backup.
+pub(crate) const DATABASE: &str = "panel.db";
 
 /// How the service is started.
 #[derive(Debug, Clone)]
@@ -64,6 +67,15 @@ pub struct Opened {
     served: Served,
 }
 
+/// Takes the folder, and opens what is kept there, after a restore that was decided is put in force.
+fn begin(data: &Path, hosts: &[Host]) -> anyhow::Result<(Lock, Opened)> {
+    let folder = Folder::open(data)?;
+    let lock = folder.lock()?;
+    let lock = lock.with_context(|| format!("another process has {}", data.display()))?;
+    restore::place::finish(&folder, &mut |_| {}).context("a restore can't be put in force")?;
+    Ok((lock, open(data, hosts)?))
+}
+
 /// Opens what is kept, and makes what is missing.
 ///
 /// # Errors
@@ -74,11 +86,11 @@ pub fn open(data: &Path, hosts: &[Host]) -> anyhow::Result<Opened> {
     let box_key = authorities::box_key(&folder)?;
     let names = authorities::hosts(hosts);
     let ca = authorities::open(&folder, &box_key, &names, now)?;
-    let panel = Panel::new(Store::open(&folder.path("panel.db"))?, clock());
+    let panel = Panel::new(Store::open(&folder.path(DATABASE))?, clock());
     let served = authorities::serve(&folder, (&box_key, &ca, &panel), names, now)?;
     let client = authorities::client(&folder, &box_key, &ca, &panel, now)?;
     authorities::revocations(&folder, &ca, &panel, now)?;
-    let (app, code) = App::new(panel, box_key, ca)?;
+    let (app, code) = App::new(panel, box_key, ca, hosts.to_vec())?;
     Ok(Opened { app, code, folder, client, served })
 }
 
@@ -89,14 +101,14 @@ impl Opened {
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT, or until a backup lies ready to be begun with: whoever started the service starts it anew.
 ///
 /// # Errors
 /// What is kept can't be opened, or an address can't be listened on.
 pub async fn serve(options: Options) -> anyhow::Result<()> {
     let Options { data, listen, http_listen, hosts, ports } = options;
     let told = hosts.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&data, &told)).await??;
+    let (_lock, opened) = tokio::task::spawn_blocking(move || begin(&data, &told)).await??;
     announce(&opened).await;
     let listener = bind(listen).await?;
     let port = listener.local_addr()?.port();
@@ -104,6 +116,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
+    let mut ends = opened.app.ends();
     let (offer, offered) = watch::channel(opened.config());
     let Opened { app, folder, served, client, .. } = opened;
     let (stop, stopped) = watch::channel(());
@@ -130,7 +143,10 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         tracing::warn!(%error, "can't tell systemd that we are ready");
     }
     tracing::info!(%listen, "the console is served");
-    end_asked().await?;
+    tokio::select! {
+        asked = end_asked() => asked?,
+        _restored = ends.wait_for(|ends| *ends) => {}
+    }
     tracing::info!("ending");
     drop(stop);
     renewal.abort();

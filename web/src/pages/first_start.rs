@@ -65,6 +65,10 @@ pub async fn enter(
         Ok(read) => read,
         Err(faults) => return again(&fields, faults, StatusCode::UNPROCESSABLE_ENTITY),
     };
+    let Some(_turn) = app.first_turn() else {
+        let fault = FieldError::new("code", "somebody restores a backup at this moment");
+        return again(&fields, vec![fault], StatusCode::CONFLICT);
+    };
     // Last, so that a weak password costs no try.
     match app.is_first_start_code(fields.get("code")) {
         Ok(true) => {}

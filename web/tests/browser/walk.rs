@@ -20,6 +20,8 @@ pub(crate) async fn first_start(rig: &Rig, tab: &mut Tab) {
     tab.go("/").await;
     tab.arrives("/first-start").await;
     tab.look("first-start").await;
+    restore_what_is_no_backup(rig, tab).await;
+    tab.go("/first-start").await;
     tab.fill("code", "AAAAA-AAAAA").await;
     tab.fill("full_name", "Ada Lovelace").await;
     tab.fill("name", "ada").await;
@@ -36,6 +38,25 @@ pub(crate) async fn first_start(rig: &Rig, tab: &mut Tab) {
     tab.arrives("/").await;
     tab.says("From nothing to a booted device").await;
     tab.look("dashboard-new").await;
+}
+
+/// What it says of a file that is no backup; the form can be used again.
+async fn restore_what_is_no_backup(rig: &Rig, tab: &mut Tab) {
+    tab.go("/first-start").await;
+    tab.follow("restores a backup").await;
+    tab.arrives("/first-start/restore").await;
+    tab.look("first-start-restore").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("holiday.age");
+    #[expect(clippy::disallowed_methods, reason = "a file of the person at the browser")]
+    std::fs::write(&file, "no backup").unwrap();
+    tab.fill("code", &rig.code).await;
+    tab.fill("pass_phrase", "nine lanterns for otters").await;
+    tab.one("#file").await.send_keys(file.to_str().unwrap()).await.unwrap();
+    tab.press("Restore").await;
+    tab.says("this is not a backup").await;
+    tab.hear("no backup", &["422"]).await;
+    tab.look("first-start-restore-refused").await;
 }
 
 /// Follows the dashboard's guide as far as it goes without hardware.

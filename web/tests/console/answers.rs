@@ -11,6 +11,8 @@ pub(crate) const ANSWERS: &[(&str, &str)] = &[
     ("GET /static/{file}", "nnnnnnnn"),
     ("GET /first-start", "ssssssss"),
     ("POST /first-start", "ssssssss"),
+    ("GET /first-start/restore", "ssssssss"),
+    ("POST /first-start/restore", "ssssssss"),
     ("GET /sign-in", "osssssss"),
     ("POST /sign-in", "iiiiiiii"),
     ("GET /sign-in/code", "ssssssss"),

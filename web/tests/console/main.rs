@@ -24,6 +24,7 @@ mod records;
 #[allow(dead_code, reason = "the panel's own tests do more to tunnels")]
 #[path = "../../../services/panel/tests/relay/mod.rs"]
 mod relay;
+mod restore;
 mod rig;
 mod routes;
 mod servers;

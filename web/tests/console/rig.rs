@@ -20,7 +20,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Bytes, client::conn::http1, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use panel::{
-    ca::Host,
+    ca::{Certificate, Host},
     noun::{Id, Network, Organization, Place, User},
     operations::{Actor, Kind, Panel},
     secret::ExposeSecret as _,
@@ -54,6 +54,19 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(json: Value) -> T {
     serde_json::from_value(json).unwrap()
 }
 
+/// What a browser does that knows this root alone.
+pub(crate) fn trusting(root: &Certificate) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(client))
+}
+
 impl Rig {
     /// A panel with nothing in it.
     pub(crate) async fn new() -> Self {
@@ -62,26 +75,17 @@ impl Rig {
         let hosts = [Host::try_from("127.0.0.1").unwrap().to_owned()];
         let opened =
             tokio::task::spawn_blocking(move || run::open(&data, &hosts)).await.unwrap().unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(opened.app.ca().root().der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = trusting(opened.app.ca().root());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, mut stopped) = watch::channel(());
-        let (_, tls) = watch::channel(opened.config());
-        let offer = tls.clone();
-        let server = Server { limits: Limits::default(), tls: Some(tls) };
+        let (_, offer) = watch::channel(opened.config());
+        let server = Server { limits: Limits::default(), tls: Some(offer.clone()) };
         let router = routes::router(opened.app.clone());
         tokio::spawn(server.serve(listener, router, async move {
             let _end = stopped.changed().await;
         }));
         let code = opened.code.expose_secret().to_owned();
-        let tls = TlsConnector::from(Arc::new(client));
         let (data, client) = (opened.folder, opened.client);
         Self { app: opened.app, code, address, tls, data, client, offer, stop, folder }
     }
@@ -196,6 +200,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
+    /// The same, where it is no text.
+    pub(crate) bytes: Bytes,
 }
 
 impl Answer {
@@ -269,6 +275,16 @@ impl Browser {
         headers: &[(&str, &str)],
         body: String,
     ) -> Answer {
+        self.send_bytes(method, path, headers, body.into()).await
+    }
+
+    pub(crate) async fn send_bytes(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Answer {
         let request = self.request(method, path, headers, body);
         let mut connection = self.connect().await;
         let response = connection.send_request(request).await.unwrap();
@@ -279,6 +295,7 @@ impl Browser {
             status: parts.status,
             headers: parts.headers,
             body: String::from_utf8_lossy(&body).into_owned(),
+            bytes: body,
         };
         self.keep(&answer);
         answer
@@ -289,7 +306,7 @@ impl Browser {
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
-        body: String,
+        body: impl Into<Bytes>,
     ) -> Request<Full<Bytes>> {
         let mut request = Request::builder()
             .method(method)
@@ -302,7 +319,7 @@ impl Browser {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(Full::new(Bytes::from(body))).unwrap()
+        request.body(Full::new(body.into())).unwrap()
     }
 
     /// The connection that is there, while it is; else a new one.
