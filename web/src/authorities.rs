@@ -11,8 +11,8 @@ use std::{
 use model::join::PANEL_HOST;
 use panel::{
     ca::{
-        self, Algorithm, Authority, Ca, Certificate, Host, Issued, Key, Kind, RevocationList, Role,
-        Serial, Subject,
+        self, Algorithm, Authority, Ca, Certificate, Host, Issued, Key, Kind, PublicKey,
+        RevocationList, Role, Serial, Subject,
     },
     fleet::Identity,
     operations::{self, Panel},
@@ -212,12 +212,26 @@ pub fn serve(
         }
     }
     let key = Key::generate(Algorithm::EcdsaP256)?;
-    let issued = ca.issue(&Subject::Panel(hosts.clone()), &key.public(), now)?;
+    let issued = issued(ca, &hosts, &key.public(), now)?;
     panel.book(Kind::Panel, &issued.certificate)?;
     let kept = Kept::new(&issued.chain(), key.pkcs8(), &hosts);
     seal(folder, box_key, Purpose::CertificateKey, WEB, &kept)?;
     tracing::info!(hosts = ?names(&hosts), "the console has a new certificate");
     served(kept, hosts)
+}
+
+/// A certificate for these hosts, but for those that the issuing authority may not vouch for: a box that goes on with another's
+/// authorities may stand at public addresses that they never heard of, and is still to be reached by the others.
+fn issued(ca: &Ca, hosts: &[Host], key: &PublicKey, now: SystemTime) -> Result<Issued, Error> {
+    let issue = |hosts: &[Host]| ca.issue(&Subject::Panel(hosts.to_vec()), key, now);
+    match issue(hosts) {
+        Err(ca::Error::OutsideScope(_)) => {}
+        done => return Ok(done?),
+    }
+    let vouched = |host: &Host| issue(std::slice::from_ref(host)).is_ok();
+    let (within, outside): (Vec<Host>, Vec<_>) = hosts.iter().cloned().partition(vouched);
+    tracing::warn!(outside = ?names(&outside), "the console's certificate lacks what the authority may not vouch for");
+    Ok(issue(&within)?)
 }
 
 fn served(kept: Kept, hosts: Vec<Host>) -> Result<Served, Error> {

@@ -89,6 +89,25 @@ fn a_list_is_signed_anew_when_something_was_taken_back_and_before_it_ends() {
 }
 
 #[test]
+fn a_box_at_an_address_that_the_authority_never_heard_of_serves_its_other_names() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = Folder::open(place.path()).unwrap();
+    let now = SystemTime::now();
+    let key = box_key(&folder).unwrap();
+    let ca = open(&folder, &key, &[host("192.0.2.7")], now).unwrap();
+    let panel = Panel::new(Store::open(&folder.path("panel.db")).unwrap(), crate::run::clock());
+    let hosts = vec![host("198.51.100.9"), host("panel.local"), host("192.0.2.7")];
+    let first = serve(&folder, (&key, &ca, &panel), hosts.clone(), now).unwrap();
+    assert_eq!(first.hosts, hosts);
+    assert!(!first.due(&hosts, now), "another one would be no better");
+    let again = serve(&folder, (&key, &ca, &panel), hosts, now).unwrap();
+    assert_eq!(again.certificate.serial(), first.certificate.serial());
+    let der = first.certificate.der();
+    let has = |part: &[u8]| der.windows(part.len()).any(|window| window == part);
+    assert!(has(b"panel.local") && has(&[192, 0, 2, 7]) && !has(&[198, 51, 100, 9]));
+}
+
+#[test]
 fn another_boxs_key_opens_nothing() {
     let place = tempfile::tempdir().unwrap();
     let folder = Folder::open(place.path()).unwrap();
