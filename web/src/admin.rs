@@ -86,15 +86,19 @@ pub fn restore(
     restore::place::finish(&folder, &mut |_| {})?;
     let database = folder.path(run::DATABASE);
     if database.exists() && !replace {
-        let is_new = Panel::new(Store::open(&database)?, run::clock()).is_new()?;
+        let is_new = Store::open(&database)
+            .map_err(anyhow::Error::from)
+            .and_then(|store| Ok(Panel::new(store, run::clock()).is_new()?));
+        let unseen = || {
+            format!("can't see whether the panel on {place} has accounts: --replace does not look")
+        };
         anyhow::ensure!(
-            is_new,
+            is_new.with_context(unseen)?,
             "the panel on {place} has accounts: say --replace to put the backup in their place"
         );
     }
-    let before = if database.exists() { Before::Keep } else { Before::Discard };
     let from = BufReader::new(from);
-    let staged = restore::stage(&folder, from, pass_phrase, &[], before, &mut |_| {})?;
+    let staged = restore::stage(&folder, from, pass_phrase, &[], Before::Keep, &mut |_| {})?;
     let kept = restore::place::finish(&folder, &mut |_| {})?;
     Ok(Restored { staged, kept })
 }

@@ -87,7 +87,7 @@ impl Error {
 /// What becomes of the data that a restored panel takes the place of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// It is put into a folder beside.
+    /// It is put into a folder beside, where there is any.
     Keep,
     /// It goes: nobody ever signed in there.
     Discard,

@@ -198,11 +198,28 @@ async fn staged(
     });
     let staged = staging.await.map_err(|error| Refused::disk(&io::Error::other(error)))?;
     staged.map_err(|error: restore::Error| {
-        let why = chain(&error);
-        tracing::warn!(error = why, "a backup was not restored");
+        tracing::warn!(error = chain(&error), "a backup was not restored");
         let wrong = matches!(error, restore::Error::Backup(backup::Error::WrongPassPhrase));
-        Refused::field(if wrong { "pass_phrase" } else { "file" }, why)
+        Refused::field(if wrong { "pass_phrase" } else { "file" }, for_people(&error))
     })
+}
+
+/// What is wrong, with its cause where people can do something about that.
+fn for_people(error: &restore::Error) -> String {
+    use restore::Error;
+    let cause: Option<&dyn std::error::Error> = match error {
+        Error::Backup(backup::Error::Take(cause)) => Some(cause),
+        Error::Store(cause) => Some(cause),
+        Error::File { source, .. } => Some(source),
+        Error::Backup(_)
+        | Error::Unknown(_)
+        | Error::Incomplete(_)
+        | Error::Full { .. }
+        | Error::Begin(_)
+        | Error::Present(_)
+        | Error::Folder(_) => None,
+    };
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 /// The file as it comes, on the disk and under no name.

@@ -91,10 +91,13 @@ pub fn finish(data: &Folder, steps: Steps<'_>) -> Result<Option<PathBuf>, Error>
 }
 
 fn make_way(data: &Folder, ready: &Folder, steps: Steps<'_>) -> Result<Option<PathBuf>, Error> {
-    let name = ready.read(KEEP)?.map(|name| String::from_utf8_lossy(&name).into_owned());
+    let mut there = files(data)?;
+    there.retain(|path| name_of(path).is_some_and(is_state));
+    let name = ready.read(KEEP)?.filter(|_| !there.is_empty());
+    let name = name.map(|name| String::from_utf8_lossy(&name).into_owned());
     let kept = name.map(|name| Folder::open(&data.path(&name))).transpose()?;
-    for path in files(data)? {
-        let Some(name) = name_of(&path).filter(|name| is_state(name)) else { continue };
+    for path in there {
+        let Some(name) = name_of(&path) else { continue };
         steps("make way");
         match &kept {
             Some(kept) => rename(&path, &kept.path(name))?,
