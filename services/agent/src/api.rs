@@ -6,12 +6,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Query, State},
+    extract::{DefaultBodyLimit, Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use model::{desired::Desired, validate::Fault, wire};
+use host::seam::chain;
+use model::{
+    certify::{Endpoint, Requested},
+    desired::Desired,
+    join::Problem,
+    tunnel::Renewed,
+    validate::Fault,
+    wire,
+};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -24,6 +32,7 @@ pub use crate::document::read_document;
 use crate::{
     boot::events::Events,
     owner::{self, ApplyError, Handle, Request},
+    renewal::{self, Renewals},
     uplink,
 };
 
@@ -44,6 +53,8 @@ pub struct Api {
     pub discovered: watch::Receiver<u64>,
     /// The certificates of the agent's own servers.
     pub certificates: watch::Receiver<BTreeMap<String, wire::Certificate>>,
+    /// The way to renew them.
+    pub renewals: Arc<Renewals>,
     /// The ways through tunnels.
     pub uplinks: watch::Receiver<uplink::States>,
     /// Counters.
@@ -61,6 +72,7 @@ pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/desired", get(desired).put(apply))
         .route("/v1/status", get(status))
+        .route("/v1/certificates/{endpoint}", post(request_certificate).put(renew_certificate))
         .route("/v1/events", get(events))
         .route("/v1/schema", get(schema))
         .route("/metrics", get(metrics))
@@ -189,6 +201,49 @@ fn show(api: &Api, status: &owner::Status) -> wire::Status {
         certificates: api.certificates.borrow().clone(),
         uplinks: api.uplinks.borrow().clone(),
     }
+}
+
+async fn request_certificate(
+    State(api): State<Arc<Api>>,
+    Path(endpoint): Path<Endpoint>,
+) -> Response {
+    let made = certifying(&api, move |renewals| renewals.request(endpoint)).await;
+    made.map(|certificate_request_pem| Json(Requested { certificate_request_pem })).into_response()
+}
+
+async fn renew_certificate(
+    State(api): State<Arc<Api>>,
+    Path(endpoint): Path<Endpoint>,
+    body: Bytes,
+) -> Response {
+    let Renewed { chain_pem } = match serde_json::from_slice(&body) {
+        Ok(renewed) => renewed,
+        Err(error) => return not_renewed(StatusCode::BAD_REQUEST, chain(&error)).into_response(),
+    };
+    let done = certifying(&api, move |renewals| renewals.renew(endpoint, chain_pem)).await;
+    done.map(|()| StatusCode::NO_CONTENT).into_response()
+}
+
+async fn certifying<T: Send + 'static>(
+    api: &Api,
+    work: impl FnOnce(&Renewals) -> Result<T, renewal::Error> + Send + 'static,
+) -> Result<T, (StatusCode, Json<Problem>)> {
+    let renewals = Arc::clone(&api.renewals);
+    match tokio::task::spawn_blocking(move || work(&renewals)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) if error.retryable() => {
+            Err(not_renewed(StatusCode::INTERNAL_SERVER_ERROR, chain(&error)))
+        }
+        Ok(Err(error)) => Err(not_renewed(StatusCode::UNPROCESSABLE_ENTITY, chain(&error))),
+        Err(died) => Err(not_renewed(StatusCode::INTERNAL_SERVER_ERROR, died.to_string())),
+    }
+}
+
+fn not_renewed(status: StatusCode, detail: String) -> (StatusCode, Json<Problem>) {
+    tracing::error!(error = detail, "a certificate is not renewed");
+    let title = "The certificate is not renewed".to_owned();
+    let kind = "certificate".to_owned();
+    (status, Json(Problem { kind, title, status: status.as_u16(), detail }))
 }
 
 /// The JSON schema of a document.

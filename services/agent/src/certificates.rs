@@ -1,5 +1,6 @@
-//! The certificates of the agent's own servers, as they lie in `<state>/tls`: read again when they change, and shown in the
-//! status, and the word on how the panel comes that lies beside them. It writes none. A bad file leaves the server with the last good one; no file at all closes it.
+//! The certificates of the agent's own servers, as they lie in `<state>/tls`: those that the box was given when it joined, or those
+//! that were renewed since; and the word on how the panel comes that lies beside them. They are read again when they change, and
+//! shown in the status. It writes none. A bad file leaves the server with the last good one; no file at all closes it.
 
 use std::{
     collections::BTreeMap,
@@ -12,13 +13,20 @@ use host::{
     files,
     tls::{self, TlsError},
 };
-use model::{join::Link, wire::Certificate};
+use model::{
+    certify::Endpoint,
+    join::Link,
+    wire::{Certificate, Leaf},
+};
 use rustls::ServerConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::direct::Chosen;
+use crate::{
+    direct::Chosen,
+    renewal::{self, Renewals},
+};
 
-/// How often the files are looked at: a renewed certificate may wait that long, and a few small files cost nothing to read.
+/// How often the files are looked at: what the box was given may wait that long, and a few small files cost nothing to read.
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// What a server offers now; nothing while it has no certificate.
@@ -29,6 +37,8 @@ pub type Offer = watch::Receiver<Option<Arc<ServerConfig>>>;
 enum Error {
     #[error("no access to the certificates")]
     File(#[from] files::Error),
+    #[error("what was renewed can't be used")]
+    Renewed(#[from] renewal::Error),
     #[error("{0} is missing beside the others")]
     Missing(&'static str),
     #[error("{} is no good", names.join(" or "))]
@@ -46,13 +56,14 @@ pub type Revoked = Box<dyn Fn() -> Option<String> + Send>;
 /// A server and the files that it needs, all of them.
 #[derive(Debug)]
 struct Site {
-    name: &'static str,
+    endpoint: Endpoint,
+    /// The chain, its key, and what else there is.
     files: &'static [&'static str],
     make: fn(&Read) -> Result<Arc<ServerConfig>, TlsError>,
 }
 
 static API: Site = Site {
-    name: "api",
+    endpoint: Endpoint::Api,
     files: &["api.crt", "api.key", "panel-ca.crt"],
     make: |read| {
         let file = |name| read.get(name).map_or(&[][..], Vec::as_slice);
@@ -63,7 +74,7 @@ static API: Site = Site {
 };
 
 static BOOT: Site = Site {
-    name: "boot",
+    endpoint: Endpoint::Boot,
     files: &["boot.crt", "boot.key"],
     make: |read| {
         let file = |name| read.get(name).map_or(&[][..], Vec::as_slice);
@@ -78,6 +89,7 @@ pub struct Certificates {
     boot: Kept,
     link: Chosen,
     revoked: Revoked,
+    news: Arc<Notify>,
     shown: watch::Sender<BTreeMap<String, Certificate>>,
 }
 
@@ -112,6 +124,7 @@ impl Certificates {
             boot: kept(&BOOT),
             link: Chosen::default(),
             revoked,
+            news: Arc::default(),
             shown: watch::Sender::default(),
         };
         certificates.look();
@@ -133,6 +146,11 @@ impl Certificates {
         self.link.subscribe()
     }
 
+    /// The way to renew them.
+    pub fn renewals(&self) -> Renewals {
+        Renewals::new(&self.folder, Arc::clone(&self.news))
+    }
+
     /// What to tell of them, by the server.
     pub fn states(&self) -> watch::Receiver<BTreeMap<String, Certificate>> {
         self.shown.subscribe()
@@ -141,7 +159,10 @@ impl Certificates {
     /// Looks at the files for ever.
     pub async fn keep(mut self) {
         loop {
-            tokio::time::sleep(PERIOD).await;
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                () = self.news.notified() => {}
+            }
             let looked = tokio::task::spawn_blocking(move || {
                 self.look();
                 self
@@ -158,7 +179,7 @@ impl Certificates {
         self.api.look(&self.folder, (self.revoked)());
         self.boot.look(&self.folder, None);
         let states = [&self.api, &self.boot]
-            .map(|kept| (kept.site.name.to_owned(), kept.state.clone()))
+            .map(|kept| (kept.site.endpoint.to_string(), kept.state.clone()))
             .into();
         self.shown.send_if_modified(|shown| {
             let changed = *shown != states;
@@ -170,7 +191,7 @@ impl Certificates {
 
 impl Kept {
     fn look(&mut self, folder: &Path, revoked: Option<String>) {
-        let server = self.site.name;
+        let server = self.site.endpoint.as_str();
         let mut read = self.site.read(folder);
         if let (Ok(read), Some(revoked)) = (&mut read, revoked)
             && !read.is_empty()
@@ -189,10 +210,10 @@ impl Kept {
                 }
                 Certificate::Absent
             }
-            Ok(Some(config)) => {
+            Ok(Some((config, leaf))) => {
                 self.offer.send_replace(Some(config));
-                tracing::info!(server, "certificate in use");
-                Certificate::InUse
+                tracing::info!(server, serial = leaf.serial, "certificate in use");
+                Certificate::InUse { leaf: Some(leaf) }
             }
             Err(error) => {
                 let why = chain(&error);
@@ -211,18 +232,28 @@ impl Site {
                 read.insert(name, bytes);
             }
         }
+        if let ([chain, key, ..], Some(renewed)) =
+            (self.files, renewal::renewed(folder, self.endpoint)?)
+        {
+            read.insert(chain, renewed.chain_pem.into_bytes());
+            read.insert(key, renewed.key_pem.into_bytes());
+        }
         Ok(read)
     }
 
-    fn offer(&self, read: &Read) -> Result<Option<Arc<ServerConfig>>, Error> {
+    fn offer(&self, read: &Read) -> Result<Option<(Arc<ServerConfig>, Leaf)>, Error> {
         if read.is_empty() {
             return Ok(None);
         }
         if let Some(missing) = self.files.iter().find(|name| !read.contains_key(**name)) {
             return Err(Error::Missing(missing));
         }
-        let made = (self.make)(read);
-        made.map(Some).map_err(|source| Error::Tls { names: self.files, source })
+        let chain = self.files.first().and_then(|chain| read.get(*chain));
+        let made = (self.make)(read).and_then(|config| {
+            let tls::Leaf { serial, ends_ms, .. } = tls::leaf(chain.map_or(&[], Vec::as_slice))?;
+            Ok(Some((config, Leaf { serial, ends_ms })))
+        });
+        made.map_err(|source| Error::Tls { names: self.files, source })
     }
 }
 

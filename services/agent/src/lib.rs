@@ -2,7 +2,8 @@
 //!
 //! A tour: [`run`] starts everything; [`owner`] is the one task that changes the machine; [`boot`] serves the devices; [`api`]
 //! takes documents, which [`document`] reads, and shows status, and [`ctl`] is its command line; [`listen`] opens and closes the
-//! listeners of both, with what [`certificates`] finds and [`host::tls`] makes of it, and for the panel where [`direct`] says;
+//! listeners of both, with what [`certificates`] finds, [`renewal`] brings and [`host::tls`] makes of it, and for the panel where
+//! [`direct`] says;
 //! [`uplink`] keeps the ways through tunnels up; [`store`] keeps the state; [`seed`] reads the seed file.
 
 pub mod api;
@@ -14,6 +15,7 @@ pub mod direct;
 pub mod document;
 pub mod listen;
 pub mod owner;
+pub mod renewal;
 pub mod run;
 pub mod seed;
 pub mod store;

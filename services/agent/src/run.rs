@@ -143,6 +143,7 @@ pub async fn run<H: Host>(
         discovered: service.discoveries().revision(),
         discoveries: Arc::new(move || listed.discoveries().list()),
         certificates: certificates.states(),
+        renewals: Arc::new(certificates.renewals()),
         uplinks: uplinks.states.subscribe(),
         registry,
     });

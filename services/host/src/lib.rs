@@ -16,6 +16,7 @@ pub mod hardware;
 pub mod image;
 pub mod iptables;
 pub mod ipxe;
+pub mod keys;
 pub mod lio;
 pub mod machine;
 pub mod netlink;

@@ -1,7 +1,11 @@
 //! TLS of a box's own servers: a certificate and its key become what a server offers, and an API learns to tell the panel from
 //! everybody else. It reads no files and decides nothing but who is on the other end.
 
+mod own;
+
 use std::sync::Arc;
+
+pub use own::{Leaf, leaf, verify, verify_chain};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
@@ -33,6 +37,9 @@ pub enum TlsError {
     /// The file has no certificate in it.
     #[error("there is no certificate in it")]
     Empty,
+    /// A certificate is PEM, and none.
+    #[error("the certificate can't be read")]
+    Leaf(#[from] x509_parser::nom::Err<x509_parser::error::X509Error>),
     /// The chain and the key don't go together, or are of a kind that is not supported.
     #[error("the certificate chain and its key can't be used")]
     Refused(#[from] Error),
@@ -45,7 +52,12 @@ impl TlsError {
     /// Whether the same files may do later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Pem(_) | Self::List(_) | Self::Empty | Self::Refused(_) | Self::Ca(_) => false,
+            Self::Pem(_)
+            | Self::List(_)
+            | Self::Empty
+            | Self::Leaf(_)
+            | Self::Refused(_)
+            | Self::Ca(_) => false,
         }
     }
 }

@@ -65,12 +65,25 @@ pub enum Certificate {
     /// There is none, and no server.
     Absent,
     /// The server works with it.
-    InUse,
+    InUse {
+        /// Which it is; absent from agents that did not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leaf: Option<Leaf>,
+    },
     /// It can't be used; the one before it is used on, if there was one.
     Faulty {
         /// In words that an admin can act on.
         why: String,
     },
+}
+
+/// What a server's certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Leaf {
+    /// Its serial number in hexadecimal, 32 digits at the least.
+    pub serial: String,
+    /// When it ends, in milliseconds since 1970.
+    pub ends_ms: u64,
 }
 
 /// A moment in the boot of a device.

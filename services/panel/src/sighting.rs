@@ -38,6 +38,8 @@ pub struct Sighting {
     pub imports: BTreeMap<VolumeName, String>,
     /// Certificates that can't be used, and why.
     pub certificates: BTreeMap<String, String>,
+    /// When the certificates end that it works with, in milliseconds since 1970.
+    pub certificate_ends: BTreeMap<String, u64>,
     /// Machines that asked to boot and were not known then.
     pub machines: Vec<Machine>,
     /// The bytes that each tier of the storage trees uses.
@@ -125,7 +127,13 @@ impl Sighting {
         };
         let faulty = |(name, certificate): (&String, &Certificate)| match certificate {
             Certificate::Faulty { why } => Some((name.clone(), why.clone())),
-            Certificate::Absent | Certificate::InUse => None,
+            Certificate::Absent | Certificate::InUse { .. } => None,
+        };
+        let ends = |(name, certificate): (&String, &Certificate)| match certificate {
+            Certificate::InUse { leaf: Some(leaf) } => Some((name.clone(), leaf.ends_ms)),
+            Certificate::Absent
+            | Certificate::InUse { leaf: None }
+            | Certificate::Faulty { .. } => None,
         };
         let initiators: BTreeSet<&Iqn> = status.sessions.values().flatten().collect();
         let sessions = status.sessions.values().map(BTreeSet::len).sum();
@@ -142,6 +150,7 @@ impl Sighting {
             devices_up: count(initiators.len()),
             imports: status.imports.iter().filter_map(import).take(SOME).collect(),
             certificates: status.certificates.iter().filter_map(faulty).collect(),
+            certificate_ends: status.certificates.iter().filter_map(ends).collect(),
             machines: status.discovered.iter().take(MACHINES).map(Machine::of).collect(),
             space,
         }

@@ -1,16 +1,13 @@
 //! Whether what a panel gave can be gone by: it is kept for good, and the code that brought it is thrown away.
 
+use host::tls;
 use model::{code::Pin, join::Joined};
 use rustls::{
-    CertificateError, RootCertStore,
-    client::verify_server_cert_signed_by_trust_anchor,
-    crypto::CryptoProvider,
+    CertificateError,
     pki_types::{
         CertificateDer, PrivateKeyDer, UnixTime,
         pem::{self, PemObject as _},
     },
-    server::ParsedCertificate,
-    sign::CertifiedKey,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -91,23 +88,5 @@ fn chain(
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(unread)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(unread)?;
-    let provider = rustls::crypto::ring::default_provider();
-    verify_chain(certificates, key, root, &provider, now)
-        .map_err(|source| Error::Chain { what, source })
-}
-
-fn verify_chain(
-    certificates: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    root: CertificateDer<'static>,
-    provider: &CryptoProvider,
-    now: UnixTime,
-) -> Result<(), rustls::Error> {
-    let own = CertifiedKey::from_der(certificates, key, provider)?;
-    let mut roots = RootCertStore::empty();
-    roots.add(root)?;
-    let leaf = ParsedCertificate::try_from(own.end_entity_cert()?)?;
-    let above = own.cert.get(1..).unwrap_or_default();
-    let algorithms = provider.signature_verification_algorithms.all;
-    verify_server_cert_signed_by_trust_anchor(&leaf, &roots, above, now, algorithms)
+    tls::verify_chain(certificates, key, root, now).map_err(|source| Error::Chain { what, source })
 }

@@ -3,12 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::{encoding::AsDer as _, rsa};
-use host::{files, seam::chain};
+use host::{files, keys, seam::chain};
 use model::tunnel::{SshKey, SshKeyError};
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+    CertificateDer, PrivateKeyDer,
     pem::{self, PemObject as _},
 };
 use sha2::{Digest as _, Sha256};
@@ -25,12 +24,12 @@ pub enum Error {
     /// A key can't be read or kept.
     #[error("no access to the keys of this box")]
     File(#[from] files::Error),
-    /// The operating system gave no randomness.
-    #[error("no key can be made")]
-    Generate,
-    /// What is kept is no key, or signs nothing.
-    #[error("a key of this box can't be used")]
-    Unusable(#[from] rcgen::Error),
+    /// One can't be made, or what is kept is none.
+    #[error("this box lacks a key")]
+    Key(#[from] keys::Error),
+    /// The certificate of the first-boot page can't be made.
+    #[error("the first-boot page has no certificate")]
+    Certificate(#[from] rcgen::Error),
     /// The key for tunnels is none that OpenSSH takes.
     #[error("the key for tunnels can't be used")]
     Ssh(#[source] SshKeyError),
@@ -43,8 +42,9 @@ impl Error {
     /// Whether the same may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::File(_) | Self::Generate => true,
-            Self::Unusable(_) | Self::Ssh(_) | Self::Pem(_) => false,
+            Self::File(_) => true,
+            Self::Key(error) => error.retryable(),
+            Self::Certificate(_) | Self::Ssh(_) | Self::Pem(_) => false,
         }
     }
 }
@@ -66,9 +66,9 @@ impl Identity {
     /// One can't be read, made or kept.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         Ok(Self {
-            api: key(&folder.join("api.key"), KeyPair::generate)?,
-            boot: key(&folder.join("boot.key"), rsa_key)?,
-            ssh: key(&folder.join(SSH_KEY), KeyPair::generate)?,
+            api: key(&folder.join("api.key"), keys::ecdsa)?,
+            boot: key(&folder.join("boot.key"), keys::rsa)?,
+            ssh: key(&folder.join(SSH_KEY), keys::ecdsa)?,
             ssh_path: folder.join(SSH_KEY),
         })
     }
@@ -81,7 +81,7 @@ impl Identity {
         for name in ["api.key", "boot.key", SSH_KEY] {
             let path = folder.join(name);
             let kept = files::read_if_exists(&path)?;
-            if kept.is_some_and(|kept| parse_key(&kept).is_err()) {
+            if kept.is_some_and(|kept| keys::parse(&kept).is_err()) {
                 set_aside(&path)?;
             }
         }
@@ -121,7 +121,7 @@ impl Identity {
     /// # Errors
     /// The key does not sign.
     pub fn api_request(&self) -> Result<String, Error> {
-        request(&self.api)
+        Ok(keys::request(&self.api)?)
     }
 
     /// The certificate request for the boot endpoint, in PEM.
@@ -129,15 +129,15 @@ impl Identity {
     /// # Errors
     /// The key does not sign.
     pub fn boot_request(&self) -> Result<String, Error> {
-        request(&self.boot)
+        Ok(keys::request(&self.boot)?)
     }
 }
 
-fn key(path: &Path, make: fn() -> Result<KeyPair, rcgen::Error>) -> Result<KeyPair, Error> {
+fn key(path: &Path, make: fn() -> Result<KeyPair, keys::Error>) -> Result<KeyPair, Error> {
     if let Some(kept) = files::read_if_exists(path)? {
-        return Ok(parse_key(&kept)?);
+        return Ok(keys::parse(&kept)?);
     }
-    let made = make().map_err(|_| Error::Generate)?;
+    let made = make()?;
     files::write_atomic(path, made.serialize_pem().as_bytes(), KEY_MODE)?;
     Ok(made)
 }
@@ -154,26 +154,6 @@ pub fn set_aside(path: &Path) -> Result<(), files::Error> {
     files::remove_if_exists(path)?;
     tracing::warn!(path = %path.display(), "spoilt, and set aside");
     Ok(())
-}
-
-fn parse_key(kept: &[u8]) -> Result<KeyPair, rcgen::Error> {
-    KeyPair::from_pem(&String::from_utf8_lossy(kept))
-}
-
-/// ring, which rcgen signs with, makes no RSA keys.
-fn rsa_key() -> Result<KeyPair, rcgen::Error> {
-    let refused = |_| rcgen::Error::RingUnspecified;
-    let made = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).map_err(refused)?;
-    let der = made.as_der().map_err(refused)?;
-    let der = PrivatePkcs8KeyDer::from(der.as_ref().to_vec());
-    KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_RSA_SHA256)
-}
-
-/// It proves that the box has the key; names are the panel's affair.
-fn request(key: &KeyPair) -> Result<String, Error> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "clusterducks");
-    Ok(params.serialize_request(key)?.pem()?)
 }
 
 /// The certificate of the first-boot page and its key.
@@ -218,7 +198,7 @@ impl PageIdentity {
 
 /// Its dates are those that rcgen gives, from 1975 to 4096: a box may not know the day yet, and people compare the fingerprint.
 fn self_signed() -> Result<String, Error> {
-    let key = KeyPair::generate().map_err(|_| Error::Generate)?;
+    let key = keys::ecdsa()?;
     let mut params = CertificateParams::new(["clusterducks".to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, "clusterducks first-boot page");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -266,7 +246,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("api.key");
         files::write_atomic(&file, b"spoilt", KEY_MODE).unwrap();
-        assert!(matches!(Identity::open(folder.path()), Err(Error::Unusable(_))));
+        assert!(matches!(Identity::open(folder.path()), Err(Error::Key(keys::Error::Unusable(_)))));
         assert_eq!(fs::read(&file).unwrap(), b"spoilt");
         Identity::set_spoilt_aside(folder.path()).unwrap();
         let made = Identity::open(folder.path()).unwrap();
