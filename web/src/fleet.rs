@@ -45,10 +45,11 @@ pub async fn keep(app: App, folder: Folder, link: Link, mut stopped: watch::Rece
     let of = app.clone();
     let authorities: Authorities = Arc::new(move || of.ca());
     let identity = client.identity.clone();
-    let (tunnels, arrivals) = Tunnels::start(app.shared(), authorities, identity, ports.tunnels);
+    let (tunnels, arrivals) =
+        Tunnels::start(app.shared(), Arc::clone(&authorities), identity, ports.tunnels);
     let boxes = tokio::spawn(arrivals::serve(app.clone(), offer, arrivals));
     let routed = Routed { through: tunnels.link(), direct: Direct { port: ports.agents } };
-    let fleet = Fleet::start(app.shared(), routed, client.identity.clone());
+    let fleet = Fleet::start(app.shared(), authorities, routed, client.identity.clone());
     let (mut changes, mut sights) = (app.panel().changes(), app.panel().sights());
     let mut presences = tunnels.presences();
     loop {

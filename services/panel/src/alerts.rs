@@ -12,9 +12,13 @@ pub use facts::{
     BackupFacts, BootFacts, CertificateFacts, ChannelFacts, Clash, Facts, NetworkFacts, Refusal,
     ServerFacts, TunnelFacts, TunnelledFacts,
 };
+use model::certify::Endpoint;
 use serde::{Deserialize, Serialize};
 
-use crate::noun::{Id, Network, Noun, Organization, Place};
+use crate::{
+    ca::Kind,
+    noun::{Id, Network, Noun, Organization, Place},
+};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -210,8 +214,8 @@ impl Found<'_> {
             let cause = Cause::StepsFailed { count: server.sighting.failed, resource, why };
             self.add(&of, at(), Severity::Warning, None, cause);
         }
-        for CertificateFacts { name, ends_ms } in &server.certificates {
-            self.certificate(&format!("{of}/{name}"), at(), name, *ends_ms);
+        for (name, ends_ms) in ends(server) {
+            self.certificate(&format!("{of}/{name}"), at(), name, ends_ms);
         }
         for (name, why) in &server.sighting.certificates {
             let cause = Cause::CertificateFaulty { name: name.clone(), why: why.clone() };
@@ -343,6 +347,20 @@ impl Found<'_> {
             self.add(&channel.id.to_string(), at, Severity::Warning, since, cause);
         }
     }
+}
+
+/// When a server's certificates end: those that it works with, for one that was given and is not in use renews nothing; of an
+/// endpoint that it shows none of, the newest that it was given.
+fn ends(server: &ServerFacts) -> BTreeMap<&str, u64> {
+    let given = server.certificates.iter().map(|given| (given.name.as_str(), given.ends_ms));
+    let mut ends: BTreeMap<&str, u64> = given.collect();
+    let kinds = [(Endpoint::Api, Kind::Agent), (Endpoint::Boot, Kind::Boot)];
+    for (endpoint, kind) in kinds {
+        if let Some(in_use) = server.sighting.certificate_ends.get(endpoint.as_str()) {
+            ends.insert(kind.word(), *in_use);
+        }
+    }
+    ends
 }
 
 /// How bad it is that a pool is so full, when it was so bad before.

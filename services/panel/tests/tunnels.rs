@@ -9,7 +9,6 @@
 
 #[allow(dead_code, reason = "the console's tests use it too")]
 mod relay;
-#[allow(dead_code, reason = "each test binary uses its part")]
 mod room;
 
 use std::{
@@ -86,7 +85,9 @@ impl Site {
     fn fleet(&self, tunnels: &Tunnels) -> Fleet {
         let link = Routed { through: tunnels.link(), direct: Direct { port: self.room.port } };
         let identity = identity(&self.ca, &Subject::Fleet);
-        Fleet::start(Arc::clone(&self.room.panel), link, identity)
+        let ca = Arc::clone(&self.ca);
+        let authorities = Arc::new(move || Arc::clone(&ca));
+        Fleet::start(Arc::clone(&self.room.panel), authorities, link, identity)
     }
 
     fn certificates(&self) -> usize {

@@ -153,6 +153,7 @@ fn each_trouble_is_told_with_its_weight_and_its_age() {
     };
     let refusal = |generation| Some(Refusal { generation, why: "devices[0]: twice".into() });
     let certificate = |left| vec![CertificateFacts { name: "agent".into(), ends_ms: NOW + left }];
+    let ends = |endpoint: &str, left| BTreeMap::from([(endpoint.to_owned(), NOW + left)]);
     let silent = SILENT_MS + 1;
     type Row<'a> = (Facts, &'a [(&'a str, Severity, u64)]);
     let table: Vec<Row> = vec![
@@ -178,6 +179,22 @@ fn each_trouble_is_told_with_its_weight_and_its_age() {
         (of_server(|s| s.sighting = pool("DEGRADED", 1)), &[("pool-unsound/7/tank", Warning, 0)]),
         (of_server(|s| s.sighting = pool("FAULTED", 1)), &[("pool-unsound/7/tank", Critical, 0)]),
         (of_server(|s| s.certificates = certificate(30 * DAY_MS)), &[]),
+        (of_server(|s| s.sighting.certificate_ends = ends("api", 30 * DAY_MS)), &[]),
+        (
+            of_server(|s| {
+                // It was given another one, and does not use it.
+                s.certificates = certificate(300 * DAY_MS);
+                s.sighting.certificate_ends = ends("api", 29 * DAY_MS);
+            }),
+            &[("certificate-ends/7/agent", Warning, DAY_MS)],
+        ),
+        (
+            of_server(|s| {
+                s.certificates = certificate(29 * DAY_MS);
+                s.sighting.certificate_ends = ends("api", 300 * DAY_MS);
+            }),
+            &[],
+        ),
         (
             of_server(|s| s.certificates = certificate(29 * DAY_MS)),
             &[("certificate-ends/7/agent", Warning, DAY_MS)],

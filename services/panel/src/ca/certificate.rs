@@ -1,7 +1,9 @@
 //! Certificates as values: what was issued, how it is told apart, until when it holds.
 
 use std::{
+    collections::BTreeSet,
     fmt,
+    net::IpAddr,
     str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -10,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+use x509_parser::extensions::GeneralName;
 
 use super::{Error, pem};
 
@@ -79,6 +82,18 @@ impl Certificate {
         &self.subject
     }
 
+    /// The DNS names and addresses that it is for.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub fn names(&self) -> Result<BTreeSet<String>, Error> {
+        let (_, read) =
+            x509_parser::parse_x509_certificate(&self.der).map_err(|_| Error::Certificate)?;
+        let names = read.subject_alternative_name().map_err(|_| Error::Certificate)?;
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        names.map(|name| text_of(name).ok_or(Error::Certificate)).collect()
+    }
+
     /// From when until when it holds.
     pub fn validity(&self) -> Validity {
         self.validity
@@ -87,6 +102,18 @@ impl Certificate {
     /// What it is pinned by.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.der)
+    }
+}
+
+fn text_of(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let v6 = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+            v4.or(v6).ok().map(|address| address.to_string())
+        }
+        _ => None,
     }
 }
 

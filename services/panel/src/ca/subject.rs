@@ -2,6 +2,7 @@
 //! with the panel, never from a certificate request.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
@@ -154,6 +155,21 @@ impl Subject {
             // The blank keeps it from looking like a DNS name, to which openssl(1) would apply the authority's constraints.
             Self::User(name) => format!("user {name}"),
         }
+    }
+
+    /// The DNS names and addresses that its certificates are for, as [`super::Certificate::names`] tells them.
+    ///
+    /// # Errors
+    /// A name can't stand in a certificate.
+    pub fn names(&self) -> Result<BTreeSet<String>, Error> {
+        let names = self.alternative_names()?.into_iter();
+        Ok(names
+            .filter_map(|name| match name {
+                SanType::DnsName(name) => Some(name.as_str().to_owned()),
+                SanType::IpAddress(address) => Some(address.to_string()),
+                _ => None,
+            })
+            .collect())
     }
 
     pub(super) fn alternative_names(&self) -> Result<Vec<SanType>, Error> {

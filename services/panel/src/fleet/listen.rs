@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Frame};
 use model::wire;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Happened, Link, Shared,
@@ -26,17 +26,18 @@ pub(super) type Mark = (u64, u64);
 /// Passes on what happens on the server. That its events can't be heard ends nothing else.
 pub(super) async fn keep_listening<L: Link>(
     shared: &Arc<Shared<L>>,
-    peer: &Peer,
+    peer: &watch::Receiver<Peer>,
     mark: &mut Mark,
 ) -> Never {
     let mut failures = 0;
     loop {
         let began = Instant::now();
-        let failure = match listen(shared, peer, mark).await {
+        let now = peer.borrow().clone();
+        let failure = match listen(shared, &now, mark).await {
             Ok(never) => return never,
             Err(failure) => chain(&failure),
         };
-        tracing::debug!(server = %peer.server, error = failure, "the server's events are not heard");
+        tracing::debug!(server = %now.server, error = failure, "the server's events are not heard");
         failures = if began.elapsed() >= STEADY { 0 } else { failures + 1 };
         tokio::time::sleep(backoff(failures, rand::random())).await;
     }

@@ -5,8 +5,10 @@
 mod board;
 mod link;
 mod listen;
+mod renewal;
 mod server;
 mod session;
+mod sight;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -27,8 +29,9 @@ use tokio::{
 use crate::{
     desired::Published,
     noun::{Id, Server, Tunnel},
-    operations::{self, Panel, PublishedOf},
+    operations::{Panel, PublishedOf},
     store::Peer,
+    tunnels::Authorities,
 };
 
 /// How many of the fleet's tasks may be at the store at once: pages ask it too.
@@ -139,13 +142,20 @@ struct Shared<L> {
     panel: Arc<Panel>,
     link: L,
     identity: watch::Receiver<Identity>,
+    authorities: Authorities,
     board: Arc<Board>,
     store: Arc<Semaphore>,
 }
 
 impl Fleet {
-    /// Begins to keep the servers of this panel over this link. Runs on the runtime that it is called in.
-    pub fn start<L: Link>(panel: Arc<Panel>, link: L, identity: Identity) -> Self {
+    /// Begins to keep the servers of this panel over this link, and renews their certificates. Runs on the runtime that it is called
+    /// in.
+    pub fn start<L: Link>(
+        panel: Arc<Panel>,
+        authorities: Authorities,
+        link: L,
+        identity: Identity,
+    ) -> Self {
         let board = panel.board();
         // What a link before this one saw says nothing of what this one will.
         board.retain(|_| false);
@@ -154,6 +164,7 @@ impl Fleet {
             panel,
             link,
             identity: identity.subscribe(),
+            authorities,
             board: Arc::clone(&board),
             store: Arc::new(Semaphore::new(AT_THE_STORE)),
         });
@@ -196,9 +207,9 @@ impl Drop for Fleet {
 
 impl<L: Link> Shared<L> {
     /// Does this at the store, where blocking is allowed, when there is room.
-    async fn at_store<T: Send + 'static>(
+    async fn at_store<T: Send + 'static, E: Into<server::Failure> + Send + 'static>(
         &self,
-        work: impl FnOnce(&Panel) -> Result<T, operations::Error> + Send + 'static,
+        work: impl FnOnce(&Panel) -> Result<T, E> + Send + 'static,
     ) -> Result<T, server::Failure> {
         let permit = Arc::clone(&self.store).acquire_owned().await;
         let panel = Arc::clone(&self.panel);
@@ -208,7 +219,7 @@ impl<L: Link> Shared<L> {
             done
         });
         match done.await {
-            Ok(done) => Ok(done?),
+            Ok(done) => done.map_err(Into::into),
             Err(error) => Err(server::Failure::Died(error)),
         }
     }

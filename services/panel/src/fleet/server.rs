@@ -12,7 +12,9 @@ use tokio::{
 use super::{
     Link, Opened, Refused, Shared, State, Trouble,
     listen::{Mark, keep_listening},
+    renewal::{Renewed, keep_certified},
     session::{self, Session, Shown, Told},
+    sight::Sight,
 };
 use crate::{
     noun::{Id, Server},
@@ -41,6 +43,9 @@ pub(super) enum Failure {
     /// What it shows can't be kept.
     #[error("what the server shows can't be kept")]
     Operation(#[from] operations::Error),
+    /// It is given no other certificate.
+    #[error(transparent)]
+    Renewal(#[from] operations::RenewError),
     /// A call of the store panicked.
     #[error("the store's work died")]
     Died(#[source] JoinError),
@@ -61,9 +66,11 @@ impl Failure {
             Self::Session(Error::Tls(_)) => Trouble::Untrusted,
             Self::Session(Error::Certificate) | Self::Recertified => Trouble::Certificate,
             Self::Session(Error::Http(_) | Error::TimedOut) => Trouble::Silent,
-            Self::Session(Error::Status(_) | Error::TooLong | Error::Answer(_))
+            Self::Session(
+                Error::Refused(_) | Error::Status(_) | Error::TooLong | Error::Answer(_),
+            )
             | Self::Conflict => Trouble::Odd,
-            Self::Operation(_) | Self::Died(_) => Trouble::Panel,
+            Self::Operation(_) | Self::Renewal(_) | Self::Died(_) => Trouble::Panel,
         }
     }
 }
@@ -180,15 +187,19 @@ impl<L: Link> Kept<'_, L> {
             (connection.error, connection.trouble) = (None, None);
         });
         tracing::info!(%server, name = %self.peer.name, latency_ms, "server connected");
-        let (shown, generations) = watch::channel(0);
+        let shown = Sight::default();
         let tag = observe(&shared, server, first, &shown).await?;
-        let (peer_now, wanted) = (self.peer.clone(), self.wanted.clone());
+        let (generations, certificates) =
+            (shown.generation.subscribe(), shown.certificates.subscribe());
+        let (before, wanted) = (self.peer.clone(), self.wanted.clone());
+        let renewed = Renewed { certificates, wanted: wanted.clone() };
         let news = Notify::new();
         tokio::select! {
             failed = look(&shared, server, watching, tag, &shown, &news) => failed,
-            failed = tell(&shared, &peer_now, wanted, generations, &news) => failed,
-            never = keep_listening(&shared, &peer_now, self.mark) => Ok(never),
-            () = recertified(&peer_now, peer) => Err(Failure::Recertified),
+            failed = tell(&shared, &peer, wanted, generations, &news) => failed,
+            never = keep_listening(&shared, &peer, self.mark) => Ok(never),
+            never = keep_certified(&shared, &peer, renewed) => Ok(never),
+            () = recertified(&before, peer.clone()) => Err(Failure::Recertified),
         }
     }
 }
@@ -218,12 +229,13 @@ async fn observe<L: Link>(
     shared: &Arc<Shared<L>>,
     server: Id<Server>,
     seen: Shown,
-    shown: &watch::Sender<u64>,
+    shown: &Sight,
 ) -> Result<String, Failure> {
     let Shown { tag, status } = seen;
-    let generation = status.generation;
-    shared.at_store(move |panel| panel.observe(server, &status)).await?;
-    shown.send_if_modified(|last| std::mem::replace(last, generation) != generation);
+    let status = Arc::new(status);
+    let kept = Arc::clone(&status);
+    shared.at_store(move |panel| panel.observe(server, &kept)).await?;
+    shown.keep(&status);
     let now_ms = shared.panel.now_ms();
     shared.note(server, |connection| connection.seen_ms = Some(now_ms));
     Ok(tag)
@@ -235,7 +247,7 @@ async fn look<L: Link>(
     server: Id<Server>,
     mut session: Session,
     mut tag: String,
-    shown: &watch::Sender<u64>,
+    shown: &Sight,
     news: &Notify,
 ) -> Result<Never, Failure> {
     let (mut pace, mut new_until) = (PACE, Instant::now() + NEW);
@@ -267,16 +279,17 @@ async fn look<L: Link>(
 /// shown, and tried again; what the server shows meanwhile is looked at all the same.
 async fn tell<L: Link>(
     shared: &Arc<Shared<L>>,
-    peer: &Peer,
+    peer: &watch::Receiver<Peer>,
     mut wanted: watch::Receiver<u64>,
     shown: watch::Receiver<u64>,
     news: &Notify,
 ) -> Result<Never, Failure> {
-    let server = peer.server;
+    let server = peer.borrow().server;
     let (mut told, mut failures) = (0, 0);
     loop {
         wanted.mark_unchanged();
-        let again = match tell_once(shared, peer, told, &shown).await {
+        let now = peer.borrow().clone();
+        let again = match tell_once(shared, &now, told, &shown).await {
             Ok(None) => false,
             Ok(Some(done)) => {
                 news.notify_one();
@@ -360,9 +373,10 @@ async fn tell_once<L: Link>(
     }))
 }
 
-/// Waits until another certificate counts for the server than when the connection was made.
+/// Waits until a certificate was taken back from the server that it had when the connection was made. One more takes nothing back.
 async fn recertified(before: &Peer, mut peer: watch::Receiver<Peer>) {
-    let changed = peer.wait_for(|now| now.serials != before.serials).await.map(drop);
+    let lost = |now: &Peer| before.serials.iter().any(|serial| !now.serials.contains(serial));
+    let changed = peer.wait_for(lost).await.map(drop);
     if changed.is_err() {
         std::future::pending().await
     }

@@ -14,7 +14,13 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use model::{validate::Fault, wire};
+use model::{
+    certify::{self, Endpoint, Requested},
+    join::Problem,
+    tunnel::Renewed,
+    validate::Fault,
+    wire,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
@@ -37,6 +43,8 @@ use crate::{
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a document may take: the agent takes it between two steps of what it is at, and making a pool takes its time.
 const TELL_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a request for a certificate may take: a small machine makes an RSA key for it.
+const KEY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the agent is asked to wait for another status. Much longer, and a server that went silently is missed late.
 const STATUS_WAIT: Duration = Duration::from_secs(15);
 /// A status of 5,000 devices takes about 4 MiB.
@@ -60,6 +68,9 @@ pub enum Error {
     /// It took too long.
     #[error("the server does not answer")]
     TimedOut,
+    /// It said why not.
+    #[error("the server says: {}: {}", .0.title, .0.detail)]
+    Refused(Box<Problem>),
     /// It answered what nobody asked.
     #[error("the server answered with status {0}")]
     Status(StatusCode),
@@ -80,6 +91,7 @@ impl Error {
             | Self::Certificate
             | Self::Http(_)
             | Self::TimedOut
+            | Self::Refused(_)
             | Self::Status(_)
             | Self::TooLong
             | Self::Answer(_) => true,
@@ -226,6 +238,30 @@ impl Session {
         }
     }
 
+    /// Asks for a certificate request for an endpoint; PKCS#10 in PEM.
+    pub(super) async fn certificate_request(
+        &mut self,
+        endpoint: Endpoint,
+    ) -> Result<String, Error> {
+        let request = self.request(Method::POST, &certify::path(endpoint));
+        let answer = self.send(request, Bytes::new(), KEY_TIMEOUT).await?;
+        let Requested { certificate_request_pem } = serde_json::from_slice(&taken(answer).await?)?;
+        Ok(certificate_request_pem)
+    }
+
+    /// Gives the agent the certificate that it asked for.
+    pub(super) async fn certify(
+        &mut self,
+        endpoint: Endpoint,
+        chain_pem: String,
+    ) -> Result<(), Error> {
+        let request = self
+            .request(Method::PUT, &certify::path(endpoint))
+            .header(header::CONTENT_TYPE, "application/json");
+        let body = serde_json::to_vec(&Renewed { chain_pem })?;
+        taken(self.send(request, body.into(), ANSWER_TIMEOUT).await?).await.map(drop)
+    }
+
     /// What happened on the server, from the oldest that its agent remembers, and what will: a JSON object a line, for ever.
     pub(super) async fn events(&mut self) -> Result<Incoming, Error> {
         let request = self.request(Method::GET, "/v1/events?follow=true");
@@ -271,6 +307,19 @@ fn ahead_ms(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
         Ok(ahead) => coarse(ahead),
         Err(behind) => coarse(behind.duration()).map(i64::wrapping_neg),
     }
+}
+
+/// What was answered, where it was no refusal.
+async fn taken(answer: Response<Incoming>) -> Result<Bytes, Error> {
+    let status = answer.status();
+    let body = read(answer).await?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    Err(match serde_json::from_slice(&body) {
+        Ok(problem) => Error::Refused(Box::new(problem)),
+        Err(_) => Error::Status(status),
+    })
 }
 
 async fn read(answer: Response<Incoming>) -> Result<Bytes, Error> {

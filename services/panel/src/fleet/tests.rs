@@ -19,14 +19,17 @@ impl Link for Nowhere {
     }
 }
 
-fn identity() -> Identity {
+fn authorities() -> Ca {
     let now = SystemTime::now();
     let root = Authority::root(now).unwrap();
     let issuing = root.issuing(&[], now).unwrap();
     let boot = Authority::boot(now).unwrap();
-    let ca = Ca::new(root.certificate().clone(), issuing, boot).unwrap();
+    Ca::new(root.certificate().clone(), issuing, boot).unwrap()
+}
+
+fn identity(ca: &Ca) -> Identity {
     let key = Key::generate(Algorithm::EcdsaP256).unwrap();
-    let issued = ca.issue(&Subject::Fleet, &key.public(), now).unwrap();
+    let issued = ca.issue(&Subject::Fleet, &key.public(), SystemTime::now()).unwrap();
     Identity::new(ca.root(), &issued, &key).unwrap()
 }
 
@@ -34,10 +37,12 @@ fn identity() -> Identity {
 async fn a_server_is_told_what_the_store_has_whoever_put_it_there() {
     let rig = rig();
     let server = rig.server.id;
+    let ca = Arc::new(authorities());
     let shared = Arc::new(Shared {
         panel: Arc::new(rig.panel),
         link: Nowhere,
-        identity: watch::Sender::new(identity()).subscribe(),
+        identity: watch::Sender::new(identity(&ca)).subscribe(),
+        authorities: Arc::new(move || Arc::clone(&ca)),
         board: Arc::default(),
         store: Arc::new(Semaphore::new(AT_THE_STORE)),
     });

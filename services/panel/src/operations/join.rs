@@ -12,6 +12,7 @@ use std::{
 };
 
 use model::{
+    certify::Endpoint,
     join::{Answer, Joined, Link, Problem, Request},
     name::ServerName,
     tunnel::SshKey,
@@ -19,10 +20,10 @@ use model::{
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Actor, Error, Panel, Work};
+use super::{Actor, Error, Panel, Work, renewals::subject};
 use crate::{
     access::Verb,
-    ca::{self, Ca, Host, Kind, PublicKey, Reason, Subject},
+    ca::{self, Ca, PublicKey, Reason},
     codes,
     noun::{Id, Noun, Server, ServerRole, Stored},
     store::{self, Decision, Digest, Join, JoinCode, JoinedBox, Peer, Scope},
@@ -443,21 +444,21 @@ impl Work<'_> {
             .checked_add(Duration::from_millis(self.now_ms))
             .ok_or(JoinError::Ca(ca::Error::Clock))?;
         let name = server.value.name.clone();
-        let keep = |kind, issued: &ca::Issued| {
-            self.tx.keep_certificate(kind, Some(server.id), &issued.certificate, self.now_ms)
+        let give = |endpoint, key: &PublicKey| -> Result<Option<String>, JoinError> {
+            let Some(subject) = subject(endpoint, server) else { return Ok(None) };
+            let issued = ca.issue(&subject, key, now)?;
+            self.tx.keep_certificate(
+                subject.kind(),
+                Some(server.id),
+                &issued.certificate,
+                self.now_ms,
+            )?;
+            Ok(Some(issued.chain_pem()))
         };
-        let api = ca.issue(&Subject::Agent(server.id, name.clone()), &keys.api, now)?;
-        keep(Kind::Agent, &api)?;
-        let addresses = server.value.interfaces.iter();
-        let hosts: Vec<Host> =
-            addresses.map(|interface| IpAddr::from(interface.address).into()).collect();
+        let api = give(Endpoint::Api, &keys.api)?.ok_or(JoinError::Ca(ca::Error::Nameless))?;
         let boot = match &keys.boot {
-            Some(key) if !hosts.is_empty() => {
-                let boot = ca.issue(&Subject::Boot(name.clone(), hosts), key, now)?;
-                keep(Kind::Boot, &boot)?;
-                Some(boot.chain_pem())
-            }
-            Some(_) | None => None,
+            Some(key) => give(Endpoint::Boot, key)?,
+            None => None,
         };
         let uplinks = self.tx.uplinks(server.id)?;
         Ok(Joined {
@@ -465,7 +466,7 @@ impl Work<'_> {
             name,
             // Where no tunnel would let it in, the panel has to come straight.
             link: if uplinks.is_empty() { Link::Direct } else { Link::Tunnel },
-            api_chain_pem: api.chain_pem(),
+            api_chain_pem: api,
             root_pem: ca.root().pem(),
             boot_chain_pem: boot,
             boot_root_pem: ca.boot().certificate().pem(),

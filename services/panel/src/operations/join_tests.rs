@@ -9,7 +9,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 use crate::{
-    ca::{Algorithm, Authority, Certificate, Key},
+    ca::{Algorithm, Authority, Certificate, Key, Kind},
     noun::{Organization, Place, User},
     operations::Data,
     store::EntryQuery,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use rusqlite::{Row, params_from_iter};
+use rusqlite::{OptionalExtension as _, Row, params_from_iter};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Serialize,
@@ -132,6 +132,30 @@ impl Tx<'_> {
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query([serial.to_string()])?;
         rows.next()?.map(booked).transpose()
+    }
+
+    /// When a server was given its newest certificate of a kind that counts, and that in DER.
+    pub(crate) fn newest_certificate(
+        self,
+        server: Id<Server>,
+        kind: Kind,
+    ) -> Result<Option<(u64, Vec<u8>)>, Error> {
+        let sql = "SELECT issued_ms, der FROM certificates
+             WHERE server_id = ? AND kind = ? AND revoked_ms IS NULL ORDER BY id DESC LIMIT 1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        Ok(statement.query_row((server.number(), kind.word()), found).optional()?)
+    }
+
+    /// A server's certificate of this number in DER, if it counts.
+    pub(crate) fn certificate_of(
+        self,
+        server: Id<Server>,
+        serial: &str,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let sql = "SELECT der FROM certificates WHERE server_id = ? AND serial = ? AND revoked_ms IS NULL";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_row((server.number(), serial), |row| row.get(0)).optional()?)
     }
 
     /// What a server was given, the newest first.

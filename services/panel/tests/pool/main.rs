@@ -13,7 +13,6 @@
 
 mod ground;
 #[path = "../room/mod.rs"]
-#[allow(dead_code, reason = "each test binary uses its part")]
 mod room;
 
 use std::{
@@ -124,8 +123,7 @@ impl Pool {
     }
 
     fn fleet(&self) -> Fleet {
-        let identity = identity(&self.room.ca, &Subject::Fleet);
-        Fleet::start(Arc::clone(&self.room.panel), self.link.link(), identity)
+        self.room.fleet_over(self.link.link(), identity(&self.room.ca, &Subject::Fleet))
     }
 
     /// The tunnel that a new stream to the server goes through, if one does.

@@ -33,6 +33,7 @@ impl Agent {
         write("api.crt", &joined.api_chain_pem);
         write("api.key", key_pem);
         write("panel-ca.crt", &joined.root_pem);
+        write("boot-ca.crt", &joined.boot_root_pem);
         let at = |name: &str| folder.join(name).display().to_string();
         let boot_ports = [free_port(), free_port()];
         let arguments = [
@@ -65,6 +66,13 @@ impl Agent {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Starts it anew with all that it kept.
+    #[allow(dead_code, reason = "each test binary uses its part")]
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.child = Self::spawn(&self.arguments);
     }
 
     /// Starts it anew, knowing nothing but who it is.

@@ -1,11 +1,16 @@
 //! A panel, and agents that it is linked to: real processes on simulated machines, over TLS on loopback. Each agent has an
 //! address of its own there, and all have the same port, as in a room.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 mod agent;
 
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +23,7 @@ use model::{
 use panel::{
     ca::{Algorithm, Authority, Ca, Key, Subject},
     codes,
-    fleet::{Connection, Direct, Fleet, Identity, State},
+    fleet::{Connection, Direct, Fleet, Identity, Link, State},
     noun::{Id, Network, Organization, Place, Server, Volume},
     operations::{Actor, Panel},
     store::{Document, Store},
@@ -35,6 +40,8 @@ pub(crate) struct Room {
     pub(crate) network: Id<Network>,
     pub(crate) folder: TempDir,
     pub(crate) port: u16,
+    /// How far the panel's clock is ahead, in milliseconds.
+    pub(crate) ahead_ms: Arc<AtomicU64>,
 }
 
 pub(crate) fn authorities() -> Ca {
@@ -55,9 +62,11 @@ impl Room {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("panel.db")).unwrap();
-        let clock = || {
+        let ahead_ms = Arc::new(AtomicU64::new(0));
+        let ahead = Arc::clone(&ahead_ms);
+        let clock = move || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(now.as_millis()).unwrap_or_default()
+            u64::try_from(now.as_millis()).unwrap_or_default() + ahead.load(Ordering::Relaxed)
         };
         let panel = Panel::new(store, Arc::new(clock));
         let organization: Organization =
@@ -67,7 +76,7 @@ impl Room {
         let place = Place::Organization(organization);
         let network = panel.create(ROOT, place, network).unwrap().id;
         let panel = Arc::new(panel);
-        Self { panel, ca: Arc::new(authorities()), network, folder, port: free_port() }
+        Self { panel, ca: Arc::new(authorities()), network, folder, port: free_port(), ahead_ms }
     }
 
     pub(crate) fn fleet(&self) -> Fleet {
@@ -75,7 +84,13 @@ impl Room {
     }
 
     pub(crate) fn fleet_as(&self, identity: Identity) -> Fleet {
-        Fleet::start(Arc::clone(&self.panel), Direct { port: self.port }, identity)
+        self.fleet_over(Direct { port: self.port }, identity)
+    }
+
+    pub(crate) fn fleet_over(&self, link: impl Link, identity: Identity) -> Fleet {
+        let ca = Arc::clone(&self.ca);
+        let authorities = Arc::new(move || Arc::clone(&ca));
+        Fleet::start(Arc::clone(&self.panel), authorities, link, identity)
     }
 
     /// Where the agent of this number is.
@@ -89,13 +104,11 @@ impl Room {
     }
 
     /// Joins a box in the place of a server.
-    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn join_as(&self, number: u8, place: Option<Id<Server>>) -> Newcomer {
         self.join_with(number, place, None)
     }
 
     /// Joins a box that has a key for tunnels.
-    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn join_with_key(&self, number: u8, key: &str) -> Newcomer {
         self.join_with(number, None, Some(key.parse().unwrap()))
     }
