@@ -18,7 +18,11 @@ use model::{
     join::Link,
     wire::{Certificate, Leaf},
 };
-use rustls::ServerConfig;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, UnixTime},
+    server::danger::ClientCertVerifier,
+};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -30,7 +34,34 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// What a server offers now; nothing while it has no certificate.
-pub type Offer = watch::Receiver<Option<Arc<ServerConfig>>>;
+pub type Offer = watch::Receiver<Option<Arc<Offered>>>;
+
+/// What a server offers, and whom it lets in.
+#[derive(Debug)]
+pub struct Offered {
+    /// With what its connections begin.
+    pub config: Arc<ServerConfig>,
+    /// Who comes with a certificate; absent where everybody may come.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Offered {
+    /// Offers this to everybody.
+    pub fn open(config: Arc<ServerConfig>) -> Self {
+        Self { config, clients: None }
+    }
+
+    /// Whether who showed this chain, leaf first, may be here. Connections outlive the list that they were let in by.
+    pub fn lets_in(&self, shown: &[CertificateDer<'static>]) -> bool {
+        match (&self.clients, shown) {
+            (None, _) => true,
+            (Some(_), []) => false,
+            (Some(clients), [leaf, above @ ..]) => {
+                clients.verify_client_cert(leaf, above, UnixTime::now()).is_ok()
+            }
+        }
+    }
+}
 
 /// Why a server's certificate is not used.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +90,7 @@ struct Site {
     endpoint: Endpoint,
     /// The chain, its key, and what else there is.
     files: &'static [&'static str],
-    make: fn(&Read) -> Result<Arc<ServerConfig>, TlsError>,
+    make: fn(&Read) -> Result<Offered, TlsError>,
 }
 
 static API: Site = Site {
@@ -69,7 +100,8 @@ static API: Site = Site {
         let file = |name| read.get(name).map_or(&[][..], Vec::as_slice);
         let revoked = read.get(REVOKED).map(Vec::as_slice);
         let panel = tls::panel_alone(file("panel-ca.crt"), revoked)?;
-        tls::panel_config(file("api.crt"), file("api.key"), panel)
+        let config = tls::panel_config(file("api.crt"), file("api.key"), Arc::clone(&panel))?;
+        Ok(Offered { config, clients: Some(panel) })
     },
 };
 
@@ -78,7 +110,7 @@ static BOOT: Site = Site {
     files: &["boot.crt", "boot.key"],
     make: |read| {
         let file = |name| read.get(name).map_or(&[][..], Vec::as_slice);
-        tls::open_config(file("boot.crt"), file("boot.key"))
+        tls::open_config(file("boot.crt"), file("boot.key")).map(Offered::open)
     },
 };
 
@@ -105,7 +137,7 @@ struct Kept {
     site: &'static Site,
     /// As they were last read, or why they could not be.
     last: Option<Result<Read, String>>,
-    offer: watch::Sender<Option<Arc<ServerConfig>>>,
+    offer: watch::Sender<Option<Arc<Offered>>>,
     state: Certificate,
 }
 
@@ -210,8 +242,8 @@ impl Kept {
                 }
                 Certificate::Absent
             }
-            Ok(Some((config, leaf))) => {
-                self.offer.send_replace(Some(config));
+            Ok(Some((offered, leaf))) => {
+                self.offer.send_replace(Some(Arc::new(offered)));
                 tracing::info!(server, serial = leaf.serial, "certificate in use");
                 Certificate::InUse { leaf: Some(leaf) }
             }
@@ -241,7 +273,7 @@ impl Site {
         Ok(read)
     }
 
-    fn offer(&self, read: &Read) -> Result<Option<(Arc<ServerConfig>, Leaf)>, Error> {
+    fn offer(&self, read: &Read) -> Result<Option<(Offered, Leaf)>, Error> {
         if read.is_empty() {
             return Ok(None);
         }
@@ -249,9 +281,9 @@ impl Site {
             return Err(Error::Missing(missing));
         }
         let chain = self.files.first().and_then(|chain| read.get(*chain));
-        let made = (self.make)(read).and_then(|config| {
+        let made = (self.make)(read).and_then(|offered| {
             let tls::Leaf { serial, ends_ms, .. } = tls::leaf(chain.map_or(&[], Vec::as_slice))?;
-            Ok(Some((config, Leaf { serial, ends_ms })))
+            Ok(Some((offered, Leaf { serial, ends_ms })))
         });
         made.map_err(|source| Error::Tls { names: self.files, source })
     }

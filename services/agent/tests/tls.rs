@@ -4,7 +4,7 @@
 
 mod lab;
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use hyper::StatusCode;
 use rustls::{
@@ -81,6 +81,44 @@ async fn a_panel_whose_certificate_was_taken_back_is_refused() {
     wait_for(async || (!heard(&lost).await).then_some(())).await;
     assert!(heard(&other).await, "another one of the panel's is not on the list");
     fleet.state("api", "in-use").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panel_whose_certificate_is_taken_back_is_cut_while_another_of_its_own_goes_on() {
+    let fleet = Fleet::start().await;
+    let (lost, kept) = (fleet.ours.issue_numbered("panel", 7), fleet.ours.issue("panel"));
+    let follow = async |identity: &Identity| {
+        let client = fleet.client(Some(identity), &[&TLS13]);
+        let mut stream = fleet.connect(&client).await.unwrap();
+        let request = b"GET /v1/events?follow=true HTTP/1.1\r\nhost: agent\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        stream
+    };
+    let (mut idle, mut listening) =
+        (fleet.connect(&fleet.client(Some(&lost), &[&TLS13])).await.unwrap(), follow(&lost).await);
+    let mut other = follow(&kept).await;
+    let list = json!({ "generation": 1, "revocation_list_pem": fleet.ours.revoked(&[7]) });
+    fleet.panel("PUT", "/v1/desired", list.to_string()).await;
+    let cut = async {
+        for stream in [&mut idle, &mut listening] {
+            let mut rest = Vec::new();
+            let _broken = stream.read_to_end(&mut rest).await;
+        }
+    };
+    // Far less than an idle connection may wait, or one that follows events may be silent.
+    tokio::time::timeout(Duration::from_secs(10), cut).await.expect("they are cut");
+    fleet.install("api");
+    fleet.panel("PUT", "/v1/desired", json!({ "generation": 2 }).to_string()).await;
+    let hears = async {
+        let mut heard = String::new();
+        while !heard.contains("\"event\":\"applied\",\"generation\":2") {
+            heard.push(char::from(other.read_u8().await.unwrap()));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), hears).await.expect("it goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

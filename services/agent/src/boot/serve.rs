@@ -13,6 +13,7 @@ use axum::Router;
 use host::clients::{Client, Clients, Complaints};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -132,13 +133,22 @@ impl Server {
             tracing::debug!(%peer, %error, "TCP_NODELAY");
         }
         let stream = Patient { stream, limit: self.limits.stall_timeout, waiting: None };
-        let Some(offer) = &self.tls else {
+        let Some(mut offer) = self.tls.clone() else {
             return self.requests(stream, peer, router, stopped).await;
         };
-        let Some(tls) = offer.borrow().clone() else { return };
-        let handshake = TlsAcceptor::from(tls).accept(stream);
+        let Some(offered) = offer.borrow_and_update().clone() else { return };
+        let handshake = TlsAcceptor::from(Arc::clone(&offered.config)).accept(stream);
         match tokio::time::timeout(self.limits.head_timeout, handshake).await {
-            Ok(Ok(stream)) => self.requests(stream, peer, router, stopped).await,
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let shown = shown.iter().map(|one| one.clone().into_owned()).collect();
+                tokio::select! {
+                    () = self.requests(stream, peer, router, stopped) => {}
+                    () = turned_away(offer, shown) => {
+                        tracing::warn!(%peer, "a connection was cut: its certificate does not count any more");
+                    }
+                }
+            }
             Ok(Err(error)) => self.refused(peer, &error),
             Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
         }
@@ -193,6 +203,18 @@ impl Server {
             Err(_elapsed) => tracing::debug!(%peer, "connection cut off at the end of the service"),
         }
     }
+}
+
+/// Waits until who showed this chain would not be let in any more, by what is offered then. `offer` was looked at before it was.
+async fn turned_away(mut offer: Offer, shown: Vec<CertificateDer<'static>>) {
+    while offer.changed().await.is_ok() {
+        let offered = offer.borrow_and_update().clone();
+        if offered.is_some_and(|offered| !offered.lets_in(&shown)) {
+            return;
+        }
+    }
+    // The keeper of certificates is gone, and nothing can change any more.
+    std::future::pending().await
 }
 
 async fn accept(

@@ -10,9 +10,12 @@ use tokio::{
 };
 
 use super::lab::{Answer, Lab};
-use crate::boot::{
-    metrics::Connections,
-    serve::{Limits, Server},
+use crate::{
+    boot::{
+        metrics::Connections,
+        serve::{Limits, Server},
+    },
+    certificates::Offered,
 };
 
 const PC1: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 10);
@@ -107,7 +110,7 @@ async fn https_serves_the_same_and_ends_when_it_is_told() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let connections =
         Connections::register(&mut prometheus_client::registry::Registry::default(), "test");
-    let (_offer, offered) = tokio::sync::watch::channel(Some(tls));
+    let (_offer, offered) = tokio::sync::watch::channel(Some(Arc::new(Offered::open(tls))));
     let server = Server::new(Limits::default(), Some(offered), connections);
     let router = Router::new().route("/", get(async || "hello"));
     let served = tokio::spawn(server.serve(listener, router, async {
