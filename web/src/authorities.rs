@@ -27,7 +27,6 @@ use crate::folder::{self, Folder};
 pub(crate) const BOX_KEY: &str = "box.key";
 const WEB: &str = "web";
 const FLEET: &str = "fleet";
-const REVOKED: &str = "issuing.crl";
 
 /// Why the authorities can't be opened, or the console has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -112,16 +111,26 @@ fn authority(
     role: Role,
     make: impl FnOnce() -> Result<Authority, ca::Error>,
 ) -> Result<Authority, Error> {
-    if let Some(kept) = unseal(folder, box_key, Purpose::AuthorityKey, name)? {
-        let (mut chain, key) = kept.parts(name)?;
-        let der = chain.pop().ok_or(ca::Error::Certificate)?;
-        return Ok(Authority::open(role, der.to_vec(), key)?);
+    if let Some(kept) = kept_authority(folder, box_key, name, role)? {
+        return Ok(kept);
     }
     let made = make()?;
     let chain = [made.certificate().der().clone()];
     seal(folder, box_key, Purpose::AuthorityKey, name, &Kept::new(&chain, made.pkcs8(), &[]))?;
     tracing::info!(authority = name, fingerprint = %made.certificate().fingerprint(), "authority made");
     Ok(made)
+}
+
+fn kept_authority(
+    folder: &Folder,
+    box_key: &BoxKey,
+    name: &'static str,
+    role: Role,
+) -> Result<Option<Authority>, Error> {
+    let Some(kept) = unseal(folder, box_key, Purpose::AuthorityKey, name)? else { return Ok(None) };
+    let (mut chain, key) = kept.parts(name)?;
+    let der = chain.pop().ok_or(ca::Error::Certificate)?;
+    Ok(Some(Authority::open(role, der.to_vec(), key)?))
 }
 
 impl Kept {
@@ -304,34 +313,60 @@ pub fn forget_client(folder: &Folder) -> Result<(), Error> {
     Ok(folder.remove(&format!("{FLEET}.sealed"))?)
 }
 
-/// Gives the panel the list of what the issuing authority took back: the kept one while nothing else was taken back and it holds
-/// for long, else a new one. Its numbers are the seconds since 1970, so that they rise though the file is lost.
+/// Gives the panel the lists of what its authorities took back: the kept ones while nothing else was taken back and they hold for
+/// long, else new ones. Their numbers are the seconds since 1970, so that they rise though the files are lost.
 ///
 /// # Errors
-/// It can't be signed, kept or handed over.
-pub fn revocations(folder: &Folder, ca: &Ca, panel: &Panel, now: SystemTime) -> Result<(), Error> {
-    let revoked = panel.revoked(Role::Issuing)?;
+/// One can't be signed, kept or handed over; those of the others are up to date all the same.
+pub fn revocations(
+    folder: &Folder,
+    (box_key, ca, panel): (&BoxKey, &Ca, &Panel),
+    now: SystemTime,
+) -> Result<(), Error> {
+    let done = Role::ALL.map(|role| revocations_of(role, folder, (box_key, ca, panel), now));
+    done.into_iter().collect()
+}
+
+fn revocations_of(
+    role: Role,
+    folder: &Folder,
+    (box_key, ca, panel): (&BoxKey, &Ca, &Panel),
+    now: SystemTime,
+) -> Result<(), Error> {
+    let (file, issuer) = match role {
+        Role::Root => ("root.crl", ca.root()),
+        Role::Issuing => ("issuing.crl", ca.issuing().certificate()),
+        Role::Boot => ("boot.crl", ca.boot().certificate()),
+    };
+    let revoked = panel.revoked(role)?;
     let serials: BTreeSet<Serial> = revoked.iter().map(|one| one.serial).collect();
     let current = |list: &RevocationList| {
         list.serials() == &serials
-            && list.issuer() == ca.issuing().certificate().subject()
+            && list.issuer() == issuer.subject()
             && !RevocationList::renewal_due(list.next_update(), now)
     };
-    let held = panel.revocation_list();
+    let held = panel.revocation_list(role);
     if held.as_deref().is_some_and(current) {
         return Ok(());
     }
-    let kept = folder.read(REVOKED)?.and_then(|der| RevocationList::parse(der).ok());
+    let kept = folder.read(file)?.and_then(|der| RevocationList::parse(der).ok());
     if let Some(list) = kept.clone().filter(|list| held.is_none() && current(list)) {
-        return Ok(panel.keep_revocation_list(list)?);
+        return Ok(panel.keep_revocation_list(role, list)?);
     }
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let before = held.as_deref().or(kept.as_ref()).map_or(0, RevocationList::number);
-    let list =
-        ca.issuing().revocation_list(&revoked, seconds.max(before.saturating_add(1)), now)?;
-    folder.write(REVOKED, list.der())?;
-    tracing::info!(number = list.number(), revoked = serials.len(), "revocation list signed");
-    Ok(panel.keep_revocation_list(list)?)
+    let number = seconds.max(before.saturating_add(1));
+    let list = match role {
+        Role::Issuing => ca.issuing().revocation_list(&revoked, number, now)?,
+        Role::Boot => ca.boot().revocation_list(&revoked, number, now)?,
+        // Its key is opened for this alone.
+        Role::Root => kept_authority(folder, box_key, "root", role)?
+            .ok_or(ca::Error::Certificate)?
+            .revocation_list(&revoked, number, now)?,
+    };
+    folder.write(file, list.der())?;
+    tracing::info!(file, number, revoked = serials.len(), "revocation list signed");
+    Ok(panel.keep_revocation_list(role, list)?)
 }
 
 /// The names and addresses that this box is reached by: what it is told, its host name (also by mDNS), its addresses, and the name

@@ -78,7 +78,7 @@ async fn renewed(app: &App, folder: &Folder, client: &Client) -> Option<Client> 
     let (app, folder, certificate) = (app.clone(), folder.clone(), client.certificate.clone());
     let made = tokio::task::spawn_blocking(move || -> anyhow::Result<Option<Client>> {
         let now = SystemTime::now();
-        authorities::revocations(&folder, &app.ca(), app.panel(), now)?;
+        authorities::revocations(&folder, (app.box_key(), &app.ca(), app.panel()), now)?;
         let due = Kind::Fleet.renewal_due(certificate.validity().not_after, now);
         if !due && !app.panel().is_revoked(certificate.serial())? {
             return Ok(None);

@@ -103,6 +103,8 @@ fn open() -> Vec<Route> {
         shown("/certificates/root.crt", get(certificates::root_der)),
         shown("/crl.der", get(certificates::list_der)),
         shown("/crl.pem", get(certificates::list_pem)),
+        shown("/root-crl.der", get(certificates::root_list_der)),
+        shown("/boot-crl.der", get(certificates::boot_list_der)),
     ];
     let mut routes: Vec<_> =
         routes.into_iter().map(|route| Route { door: Door::Open, ..route }).collect();

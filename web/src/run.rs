@@ -89,7 +89,7 @@ pub fn open(data: &Path, hosts: &[Host]) -> anyhow::Result<Opened> {
     let panel = Panel::new(Store::open(&folder.path(DATABASE))?, clock());
     let served = authorities::serve(&folder, (&box_key, &ca, &panel), names, now)?;
     let client = authorities::client(&folder, &box_key, &ca, &panel, now)?;
-    authorities::revocations(&folder, &ca, &panel, now)?;
+    authorities::revocations(&folder, (&box_key, &ca, &panel), now)?;
     let (app, code) = App::new(panel, box_key, ca, hosts.to_vec())?;
     Ok(Opened { app, code, folder, client, served })
 }

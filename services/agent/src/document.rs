@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use host::{seam::chain, tls::revocation_list};
+use host::{seam::chain, tls::revocation_lists};
 use model::{
     desired::Desired,
     validate::{Fault, validate},
@@ -31,8 +31,8 @@ pub fn read_document(text: &[u8]) -> Result<Desired, Vec<Fault>> {
         .end()
         .map_err(|error| vec![Fault { path: ".".to_owned(), message: error.to_string() }])?;
     let mut faults = validate(&desired);
-    if let Some(list) = &desired.revocation_list_pem
-        && let Err(error) = revocation_list(list.as_bytes())
+    if let Some(lists) = &desired.revocation_list_pem
+        && let Err(error) = revocation_lists(lists.as_bytes())
     {
         // With a list that it can't read the API would close, and no panel could send another.
         let path = "revocation_list_pem".to_owned();

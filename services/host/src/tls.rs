@@ -34,6 +34,9 @@ pub enum TlsError {
     /// The revocation list is PEM, and no list.
     #[error("the revocation list can't be read")]
     List(#[from] webpki::Error),
+    /// There is no list.
+    #[error("there is no revocation list in it")]
+    NoList,
     /// The file has no certificate in it.
     #[error("there is no certificate in it")]
     Empty,
@@ -54,6 +57,7 @@ impl TlsError {
         match self {
             Self::Pem(_)
             | Self::List(_)
+            | Self::NoList
             | Self::Empty
             | Self::Leaf(_)
             | Self::Refused(_)
@@ -75,9 +79,9 @@ pub fn open_config(chain_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
-/// Knows the panel: by a client certificate that chains to `ca_pem`, carries the name [`PANEL`], and is not on the list
-/// `revoked_pem`. A list that is too old counts still: a box goes on with its last one while it hears of no other. What another
-/// authority signed is not on it, and is let in.
+/// Knows the panel: by a client certificate that chains to `ca_pem`, carries the name [`PANEL`], and is not on the lists
+/// `revoked_pem`, nor is an authority between. A list that is too old counts still: a box goes on with its last one while it hears
+/// of no other. What an authority signed of which there is no list is let in.
 ///
 /// # Errors
 /// When they can't be read.
@@ -90,8 +94,7 @@ pub fn panel_alone(
         roots.add(certificate)?;
     }
     let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .with_crls(revoked_pem.map(revocation_list).transpose()?)
-        .only_check_end_entity_revocation()
+        .with_crls(revoked_pem.map(revocation_lists).transpose()?.unwrap_or_default())
         .allow_unknown_revocation_status()
         .build()?;
     Ok(Arc::new(PanelOnly { chains }))
@@ -116,14 +119,18 @@ pub fn panel_config(
     Ok(Arc::new(config))
 }
 
-/// Reads a revocation list, as the API does that is held to it.
+/// Reads revocation lists that stand one after the other, as the API does that is held to them.
 ///
 /// # Errors
-/// It is none.
-pub fn revocation_list(pem: &[u8]) -> Result<CertificateRevocationListDer<'static>, TlsError> {
-    let list = CertificateRevocationListDer::from_pem_slice(pem)?;
-    webpki::OwnedCertRevocationList::from_der(&list)?;
-    Ok(list)
+/// One is none, or there is none.
+pub fn revocation_lists(
+    pem: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let lists = CertificateRevocationListDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
+    for list in &lists {
+        webpki::OwnedCertRevocationList::from_der(list)?;
+    }
+    if lists.is_empty() { Err(TlsError::NoList) } else { Ok(lists) }
 }
 
 /// The word that a refused handshake is counted by: one of few.
@@ -206,3 +213,6 @@ impl ClientCertVerifier for PanelOnly {
         self.chains.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,8 +28,8 @@ pub struct Desired {
     /// address by DHCP on every card that serves no network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub management: Option<Management>,
-    /// Which certificates of the panel's authority don't count any more, the panel's own among them: a revocation list (RFC 5280,
-    /// 5) in PEM. Absent before the first.
+    /// Which certificates of the panel's authorities don't count any more, the panel's own among them: their revocation lists (RFC
+    /// 5280, 5) in PEM, one after the other. Absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_list_pem: Option<String>,
     /// The server's ways to the panel, through the tunnels of its network, the favourite first; none where the panel comes straight

@@ -266,7 +266,7 @@ pub struct Table {
     pub panel: Vec<IpNet>,
     /// The servers.
     pub agents: Vec<Agent>,
-    /// Which certificates of the panel's authority don't count any more (RFC 5280, 5), in PEM.
+    /// Which certificates of the panel's authorities don't count any more: their lists (RFC 5280, 5) in PEM, one after the other.
     pub revocation_list_pem: Option<String>,
 }
 

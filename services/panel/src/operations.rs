@@ -26,6 +26,7 @@ mod tunnels;
 mod work;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex},
 };
@@ -48,7 +49,7 @@ pub(crate) use work::{invalid, organization_of};
 
 use crate::{
     access::{Standing, Standings, Verb},
-    ca::RevocationList,
+    ca::{RevocationList, Role},
     desired::Published,
     fleet::Board,
     noun::{Id, Noun, Place, Stored, User},
@@ -163,7 +164,7 @@ pub struct Panel {
     changes: watch::Sender<u64>,
     board: Arc<Board>,
     tunnels_board: Arc<crate::tunnels::Board>,
-    revocations: Mutex<Option<Arc<RevocationList>>>,
+    revocations: Mutex<BTreeMap<Role, Arc<RevocationList>>>,
 }
 
 impl fmt::Debug for Panel {

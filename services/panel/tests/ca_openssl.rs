@@ -120,6 +120,43 @@ fn a_revoked_certificate_and_no_other_is_refused() {
     }
 }
 
+#[test]
+fn whatever_a_revoked_authority_signed_is_refused() {
+    let fleet = Fleet::found();
+    let issuing = fleet.ca.issuing().certificate();
+    let revoked = Revoked { serial: issuing.serial(), at: now(), reason: Reason::KeyCompromise };
+    let leaf = fleet.issue(&Subject::Fleet, EcdsaP256).issued.certificate;
+    fleet.file("leaf.pem", leaf.pem());
+    fleet.lists(&[]);
+    fleet.shown(&format!("{} leaf.pem", verify(NOW)));
+    let of_issuing = fleet.ca.issuing().revocation_list(&[], 1, now()).unwrap();
+    let of_root = fleet.root.revocation_list(&[revoked], 2, now()).unwrap();
+    fleet.file("lists.pem", of_issuing.pem() + &of_root.pem());
+    let told = fleet.refused(&format!("{} leaf.pem", verify(NOW)));
+    assert!(told.contains("certificate revoked") && told.contains("1 depth lookup"), "{told}");
+    // Without the root's list nobody could tell.
+    fleet.file("lists.pem", of_issuing.pem());
+    let told = fleet.refused(&format!("{} leaf.pem", verify(NOW)));
+    assert!(told.contains("unable to get certificate CRL"), "{told}");
+}
+
+#[test]
+fn a_revoked_boot_endpoint_stands_on_the_boot_roots_list() {
+    let fleet = Fleet::found();
+    let subject = Subject::Boot("srv-1".parse().unwrap(), vec![host("10.77.0.1")]);
+    let [lost, kept] = [(); 2].map(|()| fleet.issue(&subject, Rsa2048).issued.certificate);
+    let revoked = Revoked { serial: lost.serial(), at: now(), reason: Reason::Removed };
+    let list = fleet.ca.boot().revocation_list(&[revoked], 1, now()).unwrap();
+    fleet.file("boot-list.pem", list.pem());
+    fleet.file("lost.pem", lost.pem());
+    fleet.file("kept.pem", kept.pem());
+    let verify =
+        format!("verify -attime {NOW} -CAfile boot.pem -CRLfile boot-list.pem -crl_check_all");
+    fleet.shown(&format!("{verify} kept.pem"));
+    let told = fleet.refused(&format!("{verify} lost.pem"));
+    assert!(told.contains("certificate revoked"), "{told}");
+}
+
 /// openssl leaves leading zeros out, by whole bytes.
 fn openssl_serial(certificate: &Certificate) -> String {
     certificate.serial().to_string().to_uppercase().trim_start_matches("00").to_owned()

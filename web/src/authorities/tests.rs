@@ -69,8 +69,8 @@ fn a_list_is_signed_anew_when_something_was_taken_back_and_before_it_ends() {
         |file: &str| Panel::new(Store::open(&folder.path(file)).unwrap(), crate::run::clock());
     let first = panel("panel.db");
     let look = |panel: &Panel, now| {
-        revocations(&folder, &ca, panel, now).unwrap();
-        panel.revocation_list().unwrap()
+        revocations(&folder, (&key, &ca, panel), now).unwrap();
+        panel.revocation_list(Role::Issuing).unwrap()
     };
     let empty = look(&first, now);
     assert!(empty.serials().is_empty());
@@ -82,7 +82,13 @@ fn a_list_is_signed_anew_when_something_was_taken_back_and_before_it_ends() {
     assert_eq!(next.serials().iter().collect::<Vec<_>>(), [&own]);
     assert!(next.number() > empty.number());
     let month = Duration::from_secs(30 * 24 * 3600);
+    let of_others = || [Role::Root, Role::Boot].map(|of| first.revocation_list(of).unwrap());
+    let before = of_others();
     let later = look(&first, now + month);
+    for (before, later) in before.into_iter().zip(of_others()) {
+        assert!(later.number() > before.number() && later.next_update() > now + month);
+        assert_eq!((before.issuer(), later.serials().len()), (later.issuer(), 0));
+    }
     assert!(later.number() > next.number() && later.next_update() > now + month);
     let anew = client(&folder, &key, &ca, &first, now).unwrap().certificate.serial();
     assert_ne!(anew, own, "what was taken back is not shown to agents any more");

@@ -8,7 +8,7 @@ use axum::{
 };
 use panel::{
     access::Verb,
-    ca::{Certificate, Kind, Reason, Serial},
+    ca::{Certificate, Kind, Reason, Role, Serial},
     noun::{Id, Noun, Place, Server},
     operations::{Actor, Error, Panel},
     store::{Booked, BookedQuery, BookedState, Cursor, FieldError},
@@ -139,7 +139,7 @@ pub async fn show(
     });
     let (rows, next) = found.await?;
     let next = asked.next(next.as_ref());
-    let list = app.panel().revocation_list().map(|list| List {
+    let list = app.panel().revocation_list(Role::Issuing).map(|list| List {
         number: list.number(),
         entries: list.serials().len(),
         until_ms: ms(list.next_update()),
@@ -242,15 +242,41 @@ pub async fn root_der(State(app): State<App>) -> Response {
 /// # Errors
 /// There is no list yet.
 pub async fn list_der(State(app): State<App>) -> Result<Response, Problem> {
-    let list = app.panel().revocation_list().ok_or(Problem::NotFound)?;
-    Ok(download("clusterducks.crl", "application/pkix-crl", list.der().to_vec()))
+    list_of(&app, Role::Issuing, "clusterducks.crl")
 }
 
-/// The same in PEM, as openssl(1) takes it.
+/// What the root took back.
+///
+/// # Errors
+/// There is no list yet.
+pub async fn root_list_der(State(app): State<App>) -> Result<Response, Problem> {
+    list_of(&app, Role::Root, "clusterducks-root.crl")
+}
+
+/// What the boot root took back.
+///
+/// # Errors
+/// There is no list yet.
+pub async fn boot_list_der(State(app): State<App>) -> Result<Response, Problem> {
+    list_of(&app, Role::Boot, "clusterducks-boot.crl")
+}
+
+fn list_of(app: &App, role: Role, name: &str) -> Result<Response, Problem> {
+    let list = app.panel().revocation_list(role).ok_or(Problem::NotFound)?;
+    Ok(download(name, "application/pkix-crl", list.der().to_vec()))
+}
+
+/// The lists of all authorities in PEM, as openssl(1) takes them (`verify -crl_check_all -CRLfile`).
 ///
 /// # Errors
 /// There is no list yet.
 pub async fn list_pem(State(app): State<App>) -> Result<Response, Problem> {
-    let list = app.panel().revocation_list().ok_or(Problem::NotFound)?;
-    Ok(download("clusterducks-crl.pem", "application/x-pem-file", list.pem()))
+    let of = |role| app.panel().revocation_list(role);
+    // The issuing authority's comes first, for what reads one list alone.
+    let lists = [Role::Issuing, Role::Root, Role::Boot].into_iter().filter_map(of);
+    let pem: String = lists.map(|list| list.pem()).collect();
+    if pem.is_empty() {
+        return Err(Problem::NotFound);
+    }
+    Ok(download("clusterducks-crl.pem", "application/x-pem-file", pem))
 }

@@ -22,6 +22,8 @@ pub(crate) const ANSWERS: &[(&str, &str)] = &[
     ("GET /certificates/root.crt", "oooooooo"),
     ("GET /crl.der", "oooooooo"),
     ("GET /crl.pem", "oooooooo"),
+    ("GET /root-crl.der", "oooooooo"),
+    ("GET /boot-crl.der", "oooooooo"),
     ("GET /", "sooooooo"),
     ("GET /alerts", "sooooooo"),
     ("GET /alerts/count", "sooooooo"),

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, process::Command, time::Duration};
 
 use axum::http::{StatusCode, header};
 use panel::{
-    ca::{Kind, RevocationList},
+    ca::{Kind, RevocationList, Role},
     fleet::State,
     noun::{Id, Place, Server},
     store::{Booked, BookedQuery},
@@ -44,7 +44,7 @@ fn verified(rig: &Rig, files: [(&str, &str); 4]) -> (bool, String) {
     }
     #[expect(clippy::disallowed_methods, reason = "the test asks openssl what it thinks")]
     let asked = Command::new("openssl")
-        .args(["verify", "-x509_strict", "-crl_check", "-CAfile", "root.pem"])
+        .args(["verify", "-x509_strict", "-crl_check_all", "-CAfile", "root.pem"])
         .args(["-untrusted", "chain.pem", "-CRLfile", "crl.pem", "leaf.pem"])
         .current_dir(rig.data.path("."))
         .output()
@@ -103,7 +103,7 @@ async fn a_server_whose_certificate_is_taken_back_is_cut_off_at_once() {
     let revoked = given(&rig, Kind::Agent)[0].serial;
     let after = timeout(PATIENCE, async {
         loop {
-            let held = rig.panel().revocation_list().unwrap();
+            let held = rig.panel().revocation_list(Role::Issuing).unwrap();
             if held.serials().contains(&revoked) {
                 return list().await;
             }
@@ -113,8 +113,10 @@ async fn a_server_whose_certificate_is_taken_back_is_cut_off_at_once() {
     let after = after.await.unwrap();
     let (good, said) = verified(&rig, files(after.as_str()));
     assert!(!good && said.contains("certificate revoked"), "{said}");
-    let der = rig.browser().get("/crl.der").await;
-    assert_eq!(der.headers[header::CONTENT_TYPE], "application/pkix-crl");
+    for path in ["/crl.der", "/root-crl.der", "/boot-crl.der"] {
+        let der = rig.browser().get(path).await;
+        assert_eq!(der.headers[header::CONTENT_TYPE], "application/pkix-crl", "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,9 +146,10 @@ async fn the_panel_makes_itself_another_certificate_when_its_own_is_taken_back()
             let document = rig.panel().document(ROOT, server).unwrap().unwrap();
             let told: serde_json::Value = serde_json::from_str(&document.body).unwrap();
             let pem = told["revocation_list_pem"].as_str().unwrap_or_default().to_owned();
-            let held = rig.panel().revocation_list().unwrap();
+            let held = rig.panel().revocation_list(Role::Issuing).unwrap();
+            let of_root = rig.panel().revocation_list(Role::Root).unwrap();
             if held.serials().contains(&own)
-                && pem == held.pem()
+                && pem == held.pem() + &of_root.pem()
                 && document.acknowledged == document.generation
             {
                 return held;

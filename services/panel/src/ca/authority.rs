@@ -35,7 +35,7 @@ const PRIVATE: [&str; 9] = [
 ];
 
 /// What an authority is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Signs issuing authorities alone; its key may lie in a safe.
     Root,
@@ -46,6 +46,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Root, Self::Issuing, Self::Boot];
+
     /// How long its certificate holds.
     pub fn lifetime(self) -> Duration {
         match self {

@@ -1,6 +1,9 @@
 //! Certificates that were given out: seen, and taken back.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
 use serde_json::json;
 
@@ -11,6 +14,10 @@ use crate::{
     noun::{Id, Noun, Place, Server},
     store::{Booked, BookedQuery, Page},
 };
+
+/// The authorities above the certificate that servers and tunnels know the panel by. The issuing one comes first, for an agent that
+/// was made before the root had a list reads the first alone.
+const PANELS: [Role; 2] = [Role::Issuing, Role::Root];
 
 impl Panel {
     /// Puts a certificate of the panel's own on the books, where it may be there already.
@@ -87,31 +94,41 @@ impl Panel {
         })
     }
 
-    /// Gives the servers this list of the issuing authority, which stands in their documents from now on.
+    /// Takes this list of an authority as its newest. Where servers and tunnels know the panel by that authority, it stands in their
+    /// documents from now on.
     ///
     /// # Errors
     /// The store failed.
-    pub fn keep_revocation_list(&self, list: RevocationList) -> Result<(), Error> {
-        *self.revocations() = Some(Arc::new(list));
-        self.store.write(|tx| {
-            tx.mark_all_stale()?;
-            tx.mark_tables_stale()
-        })?;
+    pub fn keep_revocation_list(&self, of: Role, list: RevocationList) -> Result<(), Error> {
+        self.revocations().insert(of, Arc::new(list));
+        if PANELS.contains(&of) {
+            self.store.write(|tx| {
+                tx.mark_all_stale()?;
+                tx.mark_tables_stale()
+            })?;
+        }
         self.announce();
         Ok(())
     }
 
-    /// The list of the issuing authority that servers are given; absent before there is one. It is nobody's secret.
-    pub fn revocation_list(&self) -> Option<Arc<RevocationList>> {
-        self.revocations().clone()
+    /// The newest list of an authority; absent before there is one. It is nobody's secret.
+    pub fn revocation_list(&self, of: Role) -> Option<Arc<RevocationList>> {
+        self.revocations().get(&of).cloned()
     }
 
-    fn revocations(&self) -> MutexGuard<'_, Option<Arc<RevocationList>>> {
+    /// The lists that servers and tunnels are given, in PEM; absent before there is one.
+    pub(crate) fn revocations_pem(&self) -> Option<String> {
+        let lists = self.revocations();
+        let lists = PANELS.iter().filter_map(|of| lists.get(of));
+        Some(lists.map(|list| list.pem()).collect()).filter(|pem: &String| !pem.is_empty())
+    }
+
+    fn revocations(&self) -> MutexGuard<'_, BTreeMap<Role, Arc<RevocationList>>> {
         self.revocations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is on the list of an authority: of what it signed, all that is revoked and would hold still. The root's own list is
-    /// made where its key is.
+    /// What is on the list of an authority: of what it signed, all that is revoked and would hold still. The root signed issuing
+    /// authorities alone, which are on no books.
     ///
     /// # Errors
     /// The store failed.

@@ -44,7 +44,7 @@ impl Panel {
     pub fn publish(&self) -> Result<Vec<PublishedOf>, Error> {
         let stale = self.store.read(|tx| tx.stale_servers())?;
         let now_ms = (self.clock)();
-        let list = self.revocation_list().map(|list| list.pem());
+        let list = self.revocations_pem();
         let list = list.as_deref();
         let one = |id| (id, self.store.write(|tx| Ok(publish(tx, id, list, now_ms)?)));
         Ok(stale.into_iter().map(one).collect())
@@ -116,7 +116,7 @@ impl Panel {
     /// The store failed; the document can't be made, so that the one before stays.
     pub(crate) fn retell(&self, server: Id<Server>, generation: u64) -> Result<(), Error> {
         let now_ms = (self.clock)();
-        let list = self.revocation_list().map(|list| list.pem());
+        let list = self.revocations_pem();
         self.store.write(|tx| {
             if !tx.forget_body(server, generation)? {
                 return Ok(());

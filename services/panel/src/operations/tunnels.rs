@@ -222,7 +222,7 @@ impl Panel {
         tunnel: Id<Tunnel>,
         (key, host_key): (&PublicKey, &SshKey),
     ) -> Result<Paired, CertifyError> {
-        let list = self.revocation_list().map(|list| list.pem());
+        let list = self.revocations_pem();
         let now_ms = self.now_ms();
         let done = self.store.write(|tx| {
             let who = self.who(tx, actor)?;
@@ -348,7 +348,7 @@ impl Panel {
     /// The store failed.
     pub(crate) fn relays(&self) -> Result<Vec<Relay>, Error> {
         let stale = self.store.read(|tx| tx.stale_tables())?;
-        let list = self.revocation_list().map(|list| list.pem());
+        let list = self.revocations_pem();
         for tunnel in stale {
             self.store.write(|tx| publish_table(tx, tunnel, list.as_deref()))?;
         }
@@ -376,7 +376,7 @@ impl Panel {
         if !self.store.read(|tx| tx.kept_table(tunnel))?.as_ref().is_some_and(behind) {
             return Ok(());
         }
-        let list = self.revocation_list().map(|list| list.pem());
+        let list = self.revocations_pem();
         self.store.write(|tx| {
             tx.keep_table(tunnel, generation, "")?;
             publish_table(tx, tunnel, list.as_deref())
