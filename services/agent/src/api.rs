@@ -57,6 +57,8 @@ pub struct Api {
     pub renewals: Arc<Renewals>,
     /// The ways through tunnels.
     pub uplinks: watch::Receiver<uplink::States>,
+    /// Who was refused here last.
+    pub stranger: watch::Receiver<Option<wire::Stranger>>,
     /// Counters.
     pub registry: Registry,
 }
@@ -134,11 +136,12 @@ async fn status(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
     let deadline = Instant::now() + preferred_wait(&headers).min(LONGEST_WAIT);
     let mut owner = api.owner.status();
     let (mut discovered, mut certificates) = (api.discovered.clone(), api.certificates.clone());
-    let mut uplinks = api.uplinks.clone();
+    let (mut uplinks, mut stranger) = (api.uplinks.clone(), api.stranger.clone());
     loop {
         discovered.mark_unchanged();
         certificates.mark_unchanged();
         uplinks.mark_unchanged();
+        stranger.mark_unchanged();
         let shown = show(&api, &owner.borrow_and_update());
         let Ok(body) = serde_json::to_vec(&shown) else {
             tracing::error!("the status can't be written");
@@ -154,6 +157,7 @@ async fn status(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
             changed = discovered.changed() => changed.is_ok(),
             changed = certificates.changed() => changed.is_ok(),
             changed = uplinks.changed() => changed.is_ok(),
+            changed = stranger.changed() => changed.is_ok(),
             () = tokio::time::sleep_until(deadline) => false,
         };
         if !changed {
@@ -200,6 +204,7 @@ fn show(api: &Api, status: &owner::Status) -> wire::Status {
         discovered: (api.discoveries)(),
         certificates: api.certificates.borrow().clone(),
         uplinks: api.uplinks.borrow().clone(),
+        stranger: api.stranger.borrow().clone(),
     }
 }
 

@@ -145,6 +145,7 @@ pub async fn run<H: Host>(
         certificates: certificates.states(),
         renewals: Arc::new(certificates.renewals()),
         uplinks: uplinks.states.subscribe(),
+        stranger: api_connections.stranger(),
         registry,
     });
     let router = api::router(api);

@@ -11,7 +11,7 @@ use rustls::{
     pki_types::ServerName,
     version::{TLS12, TLS13},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -42,10 +42,15 @@ async fn a_client_without_a_certificate_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_another_ca_is_refused() {
+async fn a_certificate_of_another_ca_is_refused_and_the_panel_is_told() {
     let fleet = Fleet::start().await;
+    let told = async || fleet.panel("GET", "/v1/status", String::new()).await.1["stranger"].clone();
+    assert_eq!(told().await, Value::Null);
     let panel = fleet.stranger.issue("panel");
     fleet.refused(&fleet.client(Some(&panel), &[&TLS13]), "issuer").await;
+    let told = told().await;
+    assert_eq!((&told["address"], &told["reason"]), (&json!("127.0.0.1"), &json!("issuer")));
+    assert!(told["at_ms"].as_u64().is_some_and(|ms| ms > 0 && ms % 60_000 == 0), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

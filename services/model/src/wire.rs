@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use schemars::JsonSchema;
@@ -47,6 +47,20 @@ pub struct Status {
     /// The ways through tunnels, by the tunnel's address.
     #[serde(default)]
     pub uplinks: BTreeMap<String, UplinkState>,
+    /// Who came to the API last and is not the panel, as the handshake told; absent while nobody did since the agent started.
+    #[serde(default)]
+    pub stranger: Option<Stranger>,
+}
+
+/// A connection to the agent's API that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stranger {
+    /// Where it came from; loopback, where it came through a tunnel.
+    pub address: IpAddr,
+    /// The word for why, as it is counted by.
+    pub reason: String,
+    /// When, in milliseconds since 1970; to a minute, so that one who tries on is no news each time.
+    pub at_ms: u64,
 }
 
 /// What became of a way through a tunnel.

@@ -12,7 +12,7 @@ pub use facts::{
     BackupFacts, BootFacts, CertificateFacts, ChannelFacts, Clash, Facts, NetworkFacts, Refusal,
     ServerFacts, TunnelFacts, TunnelledFacts,
 };
-use model::certify::Endpoint;
+use model::{certify::Endpoint, wire::Stranger};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,7 +39,7 @@ pub const CERTIFICATE_MS: [u64; 2] = [30 * DAY_MS, 7 * DAY_MS];
 pub const BOOT_STUCK_MS: u64 = 5 * MINUTE_MS;
 /// A boot that stood still for so long is no boot any more: the machine was switched off.
 pub const BOOT_GIVEN_UP_MS: u64 = 2 * HOUR_MS;
-/// Machines that asked to boot, and boots that failed, are news for a day.
+/// Machines that asked to boot, boots that failed, and strangers at a server are news for a day.
 pub const NEWS_MS: u64 = DAY_MS;
 /// A backup that is older no longer helps much.
 pub const BACKUP_MS: u64 = 30 * DAY_MS;
@@ -213,6 +213,12 @@ impl Found<'_> {
             let (resource, why) = (resource.clone(), why.clone());
             let cause = Cause::StepsFailed { count: server.sighting.failed, resource, why };
             self.add(&of, at(), Severity::Warning, None, cause);
+        }
+        if let Some(Stranger { address, reason, at_ms }) = &server.sighting.stranger
+            && self.ago(*at_ms) <= NEWS_MS
+        {
+            let cause = Cause::Stranger { address: *address, reason: reason.clone() };
+            self.add(&of, at(), Severity::Warning, Some(*at_ms), cause);
         }
         for (name, ends_ms) in ends(server) {
             self.certificate(&format!("{of}/{name}"), at(), name, ends_ms);

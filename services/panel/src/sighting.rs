@@ -9,7 +9,7 @@ use std::{
 use model::{
     name::{Dataset, Iqn, Mac, PoolName, VolumeName},
     observed::Job,
-    wire::{Certificate, Status},
+    wire::{Certificate, Status, Stranger},
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,8 @@ pub struct Sighting {
     pub machines: Vec<Machine>,
     /// The bytes that each tier of the storage trees uses.
     pub space: Space,
+    /// Who came to its API last and is not the panel.
+    pub stranger: Option<Stranger>,
 }
 
 /// A pool, as it was seen.
@@ -153,6 +155,7 @@ impl Sighting {
             certificate_ends: status.certificates.iter().filter_map(ends).collect(),
             machines: status.discovered.iter().take(MACHINES).map(Machine::of).collect(),
             space,
+            stranger: status.stranger.clone(),
         }
     }
 

@@ -57,6 +57,7 @@ pub fn solution(alert: &Alert) -> String {
         Cause::NeverSeen { .. }
         | Cause::Silent { .. }
         | Cause::ClockOff { .. }
+        | Cause::Stranger { .. }
         | Cause::Refused { .. } => format!("/servers/{id}"),
         Cause::StepsFailed { .. } => format!("/servers/{id}#failed"),
         Cause::PoolUnsound { .. } | Cause::PoolFull { .. } => format!("/servers/{id}#pools"),

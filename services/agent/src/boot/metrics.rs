@@ -1,11 +1,12 @@
 //! What the boot service counts, for Prometheus. Labels come from fixed sets only, so that no client can make series.
 
 use std::{
+    net::IpAddr,
     sync::atomic::AtomicI64,
     time::{Duration, Instant},
 };
 
-use model::wire::BootStep;
+use model::wire::{BootStep, Stranger};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{
@@ -16,6 +17,10 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use tokio::sync::watch;
+
+/// Who is refused is told to the minute.
+const MINUTE_MS: u64 = 60_000;
 
 /// The counters; cloning shares them.
 #[derive(Debug, Clone)]
@@ -117,6 +122,7 @@ impl Metrics {
 pub struct Connections {
     open: Gauge<i64, AtomicI64>,
     refused: Family<RefusalLabels, Counter>,
+    stranger: watch::Sender<Option<Stranger>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -127,7 +133,8 @@ struct RefusalLabels {
 impl Connections {
     /// Registers them under the server's prefix.
     pub fn register(registry: &mut Registry, prefix: &str) -> Self {
-        let connections = Self { open: Gauge::default(), refused: Family::default() };
+        let (open, refused, stranger) = Default::default();
+        let connections = Self { open, refused, stranger };
         let registry = registry.sub_registry_with_prefix(prefix);
         registry.register("connections", "Connections open", connections.open.clone());
         let help = "Connections whose TLS handshake was refused";
@@ -139,10 +146,31 @@ impl Connections {
         Held::of(&self.open)
     }
 
-    /// Counts a refusal; answers the word that it is counted by.
-    pub(super) fn count_refusal(&self, refusal: &rustls::Error) -> &'static str {
+    /// Who was refused last.
+    pub fn stranger(&self) -> watch::Receiver<Option<Stranger>> {
+        self.stranger.subscribe()
+    }
+
+    /// Counts a refusal of who came from there at that time, in milliseconds since 1970; answers the word that it is counted by.
+    pub(super) fn count_refusal(
+        &self,
+        refusal: &rustls::Error,
+        from: IpAddr,
+        now_ms: u64,
+    ) -> &'static str {
         let reason = host::tls::refusal(refusal);
         self.refused.get_or_create(&RefusalLabels { reason }).inc();
+        if matches!(refusal, rustls::Error::AlertReceived(_)) {
+            // It turned us away: it may be the panel, which does not take our certificate.
+            return reason;
+        }
+        let at_ms = now_ms - now_ms % MINUTE_MS;
+        let stranger = Stranger { address: from.to_canonical(), reason: reason.to_owned(), at_ms };
+        self.stranger.send_if_modified(|last| {
+            let news = last.as_ref() != Some(&stranger);
+            *last = Some(stranger);
+            news
+        });
         reason
     }
 }

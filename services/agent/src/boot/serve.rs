@@ -28,7 +28,7 @@ use super::{
     metrics::{Connections, Held},
     routes::Peer,
 };
-use crate::certificates::Offer;
+use crate::{certificates::Offer, clock};
 
 /// What clients may use up.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +158,7 @@ impl Server {
     fn refused(&self, peer: SocketAddr, error: &io::Error) {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(refusal) => {
-                let reason = self.connections.count_refusal(refusal);
+                let reason = self.connections.count_refusal(refusal, peer.ip(), clock::now_ms());
                 if let Some(untold) = self.complaints.next(Instant::now()) {
                     tracing::warn!(%peer, reason, untold, error = %refusal, "TLS connection refused");
                 }

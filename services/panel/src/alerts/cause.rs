@@ -1,6 +1,9 @@
 //! What can be wrong, how bad that is, and how it is said to people: on pages, in mails and at hooks alike.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use model::name::Mac;
 use serde::{Deserialize, Serialize};
@@ -78,6 +81,13 @@ pub enum Cause {
         resource: String,
         /// Why that failed.
         why: String,
+    },
+    /// Somebody came to a server's API who is not the panel, and was refused.
+    Stranger {
+        /// Where from; loopback, where it was through a tunnel.
+        address: IpAddr,
+        /// The word for why.
+        reason: String,
     },
     /// A pool is not sound.
     PoolUnsound {
@@ -189,6 +199,7 @@ impl Cause {
             Self::ClockOff { .. } => "clock-off",
             Self::Refused { .. } => "refused",
             Self::StepsFailed { .. } => "steps-failed",
+            Self::Stranger { .. } => "stranger",
             Self::PoolUnsound { .. } => "pool-unsound",
             Self::PoolFull { .. } => "pool-full",
             Self::CertificateEnds { .. } => "certificate-ends",
@@ -278,6 +289,18 @@ impl fmt::Display for Cause {
             Self::StepsFailed { count, resource, why } => {
                 let count = Count(*count, "resource", "resources");
                 write!(f, "{count} failed: {resource}: {why}")
+            }
+            Self::Stranger { address, reason } if address.is_loopback() => {
+                write!(
+                    f,
+                    "somebody who is not the panel came to it through a tunnel, and was refused: {reason}"
+                )
+            }
+            Self::Stranger { address, reason } => {
+                write!(
+                    f,
+                    "somebody who is not the panel came to it from {address}, and was refused: {reason}"
+                )
             }
             Self::PoolUnsound { pool, health } => write!(f, "the pool {pool} is {health}"),
             Self::PoolFull { pool, percent } => write!(f, "the pool {pool} is {percent} % full"),

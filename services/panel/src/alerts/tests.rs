@@ -152,6 +152,10 @@ fn each_trouble_is_told_with_its_weight_and_its_age() {
         seen_ms: NOW - 5,
     };
     let refusal = |generation| Some(Refusal { generation, why: "devices[0]: twice".into() });
+    let stranger = |ago| {
+        let address = "192.0.2.7".parse().unwrap();
+        Some(Stranger { address, reason: "certificate".into(), at_ms: NOW - ago })
+    };
     let certificate = |left| vec![CertificateFacts { name: "agent".into(), ends_ms: NOW + left }];
     let ends = |endpoint: &str, left| BTreeMap::from([(endpoint.to_owned(), NOW + left)]);
     let silent = SILENT_MS + 1;
@@ -169,6 +173,8 @@ fn each_trouble_is_told_with_its_weight_and_its_age() {
         (of_server(|s| s.clock_ms = Some(59_999)), &[]),
         (of_server(|s| s.refused = refusal(5)), &[("refused/7", Critical, 0)]),
         (of_server(|s| s.refused = refusal(4)), &[]),
+        (of_server(|s| s.sighting.stranger = stranger(5)), &[("stranger/7", Warning, 5)]),
+        (of_server(|s| s.sighting.stranger = stranger(NEWS_MS + 1)), &[]),
         (
             of_server(|s| (s.sighting.failed, s.sighting.failures) = (1, some("pool tank"))),
             &[("steps-failed/7", Warning, 0)],
