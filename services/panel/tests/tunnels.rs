@@ -22,9 +22,10 @@ use model::{
 };
 use panel::{
     ca::{Ca, Kind, Subject},
-    fleet::{Direct, Fleet, State},
+    fleet::{Direct, Fleet, Link as _, State},
     noun::{Id, Network, Place, Server, Tunnel},
     operations,
+    store::Peer,
     tunnels::{Arrival, PairError, Presence, Routed, Tunnels, pair},
 };
 use relay::Relay;
@@ -329,6 +330,46 @@ async fn the_servers_of_a_tunnel_that_falls_silent_are_reached_through_the_next_
     let took = fail_over(async |relay: &mut Relay| relay.fail(|faults| faults.frozen = true)).await;
     println!("fail-over after silence: {took:?}");
     assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_behind_which_a_server_is_mute_is_tried_after_the_others() {
+    let site = Site::new();
+    let (first, one) = site.tunnel(1, "one").await;
+    let (second, two) = site.tunnel(2, "two").await;
+    let (mute, speaks) = (listener().await, listener().await);
+    first.lead(7, mute.local_addr().unwrap());
+    second.lead(7, speaks.local_addr().unwrap());
+    let (tunnels, _arrivals) = site.tunnels();
+    for tunnel in [one, two] {
+        presence(&tunnels, tunnel, State::Connected).await;
+    }
+    let peer = Peer {
+        server: Id::new(7),
+        name: "box".parse().unwrap(),
+        addresses: Vec::new(),
+        serials: Vec::new(),
+        ways: vec![one, two],
+        direct: false,
+        generation: 0,
+    };
+    let link = tunnels.link();
+    let open = async || link.open(&peer).await.unwrap();
+    let unheard = open().await;
+    assert_eq!(unheard.tunnel, Some(one), "the first of the pool");
+    assert_eq!(open().await.tunnel, Some(one), "it may speak yet");
+    drop(unheard);
+    let mut heard = open().await;
+    assert_eq!(heard.tunnel, Some(two));
+    speaks.accept().await.unwrap().0.write_all(b"!").await.unwrap();
+    heard.stream.read_exact(&mut [0]).await.unwrap();
+    drop(heard);
+    assert_eq!(open().await.tunnel, Some(two), "it spoke");
+    assert_eq!(tunnels.link().open(&peer).await.unwrap().tunnel, Some(one));
+}
+
+async fn listener() -> tokio::net::TcpListener {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
