@@ -40,7 +40,7 @@ pub async fn rounds(app: App) {
             tokio::time::sleep_until(looked + PAUSE).await;
         }
         looked = Some(Instant::now());
-        let own = Own { started_ms, certificates: authorities(&app.ca()) };
+        let own = Own { started_ms, authorities: authorities(&app.ca()) };
         if done(&app, move |panel| panel.look_around(&own)).await == Some(true) {
             app.changed();
         }

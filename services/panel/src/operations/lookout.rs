@@ -20,8 +20,8 @@ use crate::{
 pub struct Own {
     /// When it started, in milliseconds since 1970.
     pub started_ms: u64,
-    /// Its authorities, and its own certificates.
-    pub certificates: Vec<CertificateFacts>,
+    /// Its authorities.
+    pub authorities: Vec<CertificateFacts>,
 }
 
 /// How many alerts somebody has, and the worst of them.
@@ -145,7 +145,7 @@ fn facts(tx: Tx<'_>, own: &Own, standing: &[Alert], now_ms: u64) -> Result<Facts
         networks: tx.network_facts(now_ms.saturating_sub(NEWS_MS))?,
         tunnels: Vec::new(),
         tunnelled: tx.tunnelled_facts()?,
-        own_certificates: own.certificates.clone(),
+        own_certificates: [own.authorities.clone(), tx.own_certificates()?].concat(),
         backup: tx.backup_facts()?,
         channels: tx.channel_facts()?,
         standing,

@@ -1,17 +1,21 @@
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use model::wire::Status;
 use serde_json::json;
 
 use super::*;
 use crate::{
+    ca::{Algorithm, Authority, Ca, Key, Kind, Subject},
     fleet::Refused,
     noun::{Organization, User},
     testing::{ROOT, Rig, device, rig, value},
 };
 
 fn own() -> Own {
-    Own { started_ms: 1, certificates: Vec::new() }
+    Own { started_ms: 1, authorities: Vec::new() }
 }
 
 fn look(rig: &Rig) -> bool {
@@ -40,6 +44,32 @@ fn an_alert_begins_and_ends_with_what_it_tells_of() {
     show(&rig, "ONLINE");
     assert!(look(&rig));
     assert_eq!(keys(&rig, ROOT), ["backup-never/panel"]);
+}
+
+#[test]
+fn a_certificate_of_the_panels_own_that_ends_is_told_until_it_is_renewed() {
+    let rig = rig();
+    let at = |days: u64| UNIX_EPOCH + Duration::from_secs((20_000 + days) * 24 * 3600);
+    let root = Authority::root(at(0)).unwrap();
+    let issuing = root.issuing(&[], at(0)).unwrap();
+    let boot = Authority::boot(at(0)).unwrap();
+    let ca = Ca::new(root.certificate().clone(), issuing, boot).unwrap();
+    let book = |days| {
+        let key = Key::generate(Algorithm::EcdsaP256).unwrap();
+        let issued = ca.issue(&Subject::Fleet, &key.public(), at(days)).unwrap();
+        rig.panel.book(Kind::Fleet, &issued.certificate).unwrap();
+    };
+    let ends = |days| {
+        let now = at(days).duration_since(UNIX_EPOCH).unwrap();
+        rig.now.store(u64::try_from(now.as_millis()).unwrap(), Ordering::Relaxed);
+        look(&rig);
+        keys(&rig, ROOT).contains(&"certificate-ends/fleet".to_owned())
+    };
+    book(0);
+    assert!(!ends(367));
+    assert!(ends(369));
+    book(369);
+    assert!(!ends(369));
 }
 
 #[test]

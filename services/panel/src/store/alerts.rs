@@ -10,6 +10,7 @@ use crate::{
         Alert, BackupFacts, BootFacts, CertificateFacts, ChannelFacts, Clash, NetworkFacts,
         ServerFacts, TunnelledFacts,
     },
+    ca::Kind,
     noun::{Id, Network, Server, Tunnel},
     sighting::Machine,
 };
@@ -108,6 +109,20 @@ impl Tx<'_> {
         while let Some(row) = rows.next()? {
             let fact = CertificateFacts { name: row.get(1)?, ends_ms: row.get(2)? };
             found.entry(Id::new(row.get(0)?)).or_default().push(fact);
+        }
+        Ok(found)
+    }
+
+    /// The newest certificates of the panel itself: as a server, and as a client of its servers.
+    pub(crate) fn own_certificates(self) -> Result<Vec<CertificateFacts>, Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT kind, max(ends_ms) FROM certificates
+             WHERE server_id IS NULL AND revoked_ms IS NULL AND kind IN (?, ?) GROUP BY kind",
+        )?;
+        let mut rows = statement.query([Kind::Panel, Kind::Fleet].map(Kind::word))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(CertificateFacts { name: row.get(0)?, ends_ms: row.get(1)? });
         }
         Ok(found)
     }
