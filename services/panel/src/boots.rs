@@ -3,6 +3,7 @@
 //! The address that a device gets comes before the first step that is told: an agent hears of a boot when the script is asked for.
 
 use model::wire::BootStep;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::noun::{Device, Id, Network, Server};
@@ -57,8 +58,9 @@ pub fn word(step: BootStep) -> &'static str {
 }
 
 /// Where a boot stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "BootState")]
 pub enum State {
     /// The device is up.
     Up,
@@ -83,7 +85,7 @@ impl State {
 }
 
 /// A step that a boot reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Reached {
     /// Which.
     pub step: BootStep,

@@ -9,8 +9,8 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use model::wire::Event;
 use panel::{
+    boots::{Boot, Reached, State as BootState},
     noun::{Device, Id, Network, Server, Stored, Subnet},
     operations::{DevicePatch, Import},
 };
@@ -71,16 +71,37 @@ struct FreeAddress {
     address: Option<Ipv4Addr>,
 }
 
-/// A step of a device's boot.
+/// A boot of a device.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Boot {
-    /// The server that saw it.
-    server: Id<Server>,
-    event: Event,
+struct DeviceBoot {
+    /// What its server calls it.
+    boot: String,
+    /// The server that it booted from, while that is there.
+    server: Option<Id<Server>>,
+    state: BootState,
+    /// When its first step was told, in milliseconds since 1970 by the server's clock.
+    began_ms: u64,
+    /// How long it took until the device was up.
+    took_ms: Option<u64>,
+    /// What the device said last.
+    message: Option<String>,
+    /// The steps that it reached, in the order of time.
+    steps: Vec<Reached>,
 }
 
-/// How many steps of boots are told.
-const BOOTS: usize = 200;
+impl DeviceBoot {
+    fn of(boot: Boot, now_ms: u64) -> Self {
+        Self {
+            state: boot.state(now_ms),
+            took_ms: boot.took_ms(),
+            steps: boot.reached(),
+            began_ms: boot.began_ms,
+            server: boot.server,
+            message: boot.message,
+            boot: boot.boot,
+        }
+    }
+}
 
 /// The routes.
 pub fn lines() -> Vec<Line> {
@@ -130,8 +151,8 @@ pub fn lines() -> Vec<Line> {
         Line::get(
             "/devices/{id}/boots",
             get(boots),
-            operation("bootsOfDevice", "What is remembered of a device's boots, the newest first")
-                .answers::<Vec<Boot>>(200, "The steps."),
+            operation("bootsOfDevice", "The last boots of a device, the newest first")
+                .answers::<Vec<DeviceBoot>>(200, "The boots."),
         ),
     ]
 }
@@ -231,7 +252,8 @@ async fn boots(
     State(app): State<App>,
     Caller { actor, .. }: Caller,
     Numbers([device]): Numbers<1>,
-) -> Result<Json<Vec<Boot>>, Refusal> {
-    let boots = app.ask(move |panel| panel.boots(actor, Id::new(device), BOOTS)).await?;
-    Ok(Json(boots.into_iter().map(|(server, event)| Boot { server, event }).collect()))
+) -> Result<Json<Vec<DeviceBoot>>, Refusal> {
+    let boots = app.ask(move |panel| panel.boot_history(actor, Id::new(device))).await?;
+    let now_ms = app.panel().now_ms();
+    Ok(Json(boots.into_iter().map(|boot| DeviceBoot::of(boot, now_ms)).collect()))
 }

@@ -102,16 +102,11 @@ impl Board {
         self.seen();
     }
 
-    /// The last events of a server that are wanted, the newest first.
-    pub(crate) fn last(
-        &self,
-        server: Id<Server>,
-        most: usize,
-        wanted: impl Fn(&Event) -> bool,
-    ) -> Vec<Event> {
+    /// The last events of a server, the newest first.
+    pub(crate) fn last(&self, server: Id<Server>, most: usize) -> Vec<Event> {
         let remembered = self.remembered();
         let events = remembered.get(&server).into_iter().flatten().rev();
-        events.filter(|event| wanted(event)).take(most).cloned().collect()
+        events.take(most).cloned().collect()
     }
 
     fn remembered(&self) -> MutexGuard<'_, BTreeMap<Id<Server>, VecDeque<Event>>> {
@@ -156,13 +151,13 @@ mod tests {
         for number in 0..=most {
             board.happened(event(number));
         }
-        let numbers = |most, wanted: fn(&Event) -> bool| -> Vec<u64> {
-            board.last(server(), most, wanted).iter().map(|event| event.number).collect()
+        let numbers = |most| -> Vec<u64> {
+            board.last(server(), most).iter().map(|event| event.number).collect()
         };
-        assert_eq!(numbers(2, |_| true), [most, most - 1]);
-        assert_eq!(numbers(9, |event| event.number < 3), [2, 1], "the first was pushed out");
-        assert_eq!(board.last(Id::new(8), 9, |_| true), []);
+        assert_eq!(numbers(2), [most, most - 1]);
+        assert_eq!(numbers(REMEMBERED + 1).last(), Some(&1), "the first was pushed out");
+        assert_eq!(board.last(Id::new(8), 9), []);
         board.retain(|_| false);
-        assert!(numbers(1, |_| true).is_empty() && board.connection(server()).is_none());
+        assert!(numbers(1).is_empty() && board.connection(server()).is_none());
     }
 }

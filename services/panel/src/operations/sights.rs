@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use model::wire::{Event, EventKind};
+use model::wire::Event;
 use tokio::sync::watch;
 
 use super::{Actor, Error, Panel};
 use crate::{
     fleet::{Board, Connection, Connections},
-    noun::{Device, Id, Network, Place, Server},
+    noun::{Id, Network, Server},
 };
 
 impl Panel {
@@ -56,43 +56,7 @@ impl Panel {
     ) -> Result<Vec<Event>, Error> {
         self.read(actor, |work| {
             work.seen(server)?;
-            Ok(self.board.last(server, most, |_| true))
-        })
-    }
-
-    /// What is remembered of a device's boots, the newest first, with the server that saw it.
-    ///
-    /// # Errors
-    /// There is no such device that the actor may see.
-    pub fn boots(
-        &self,
-        actor: Actor,
-        device: Id<Device>,
-        most: usize,
-    ) -> Result<Vec<(Id<Server>, Event)>, Error> {
-        self.read(actor, |work| {
-            let stored = work.seen(device)?;
-            let network = match stored.place {
-                Place::Network(network) => Some(network),
-                Place::Panel | Place::Organization(_) => None,
-            };
-            let of_device = |event: &Event| match &event.kind {
-                EventKind::Boot { device, .. } | EventKind::Refused { device, .. } => {
-                    *device == stored.value.name
-                }
-                EventKind::Discovered(_)
-                | EventKind::Resource { .. }
-                | EventKind::Applied { .. }
-                | EventKind::Converged { .. } => false,
-            };
-            let mut boots = Vec::new();
-            for server in work.tx.servers_of(&work.scope::<Server>(), network)? {
-                let events = self.board.last(server, most, of_device);
-                boots.extend(events.into_iter().map(|event| (server, event)));
-            }
-            boots.sort_by_key(|(_, event)| std::cmp::Reverse((event.time_ms, event.number)));
-            boots.truncate(most);
-            Ok(boots)
+            Ok(self.board.last(server, most))
         })
     }
 
@@ -113,12 +77,12 @@ impl Panel {
 
 #[cfg(test)]
 mod tests {
-    use model::wire::BootStep;
+    use model::wire::EventKind;
 
     use super::*;
     use crate::{
         fleet::Happened,
-        testing::{ROOT, device, rig},
+        testing::{ROOT, rig},
     };
 
     #[test]
@@ -147,30 +111,5 @@ mod tests {
         assert_eq!(seen(nemo), (0, false, 0));
         let elsewhere = rig.panel.connections(ROOT, Some(Id::new(99))).unwrap();
         assert!(elsewhere.is_empty());
-    }
-
-    #[test]
-    fn a_device_has_its_own_boots_the_newest_first() {
-        let rig = rig();
-        let pc = rig.add(device(10)).id;
-        let viewer = rig.user("vera", "member", Some("viewer"));
-        for (number, name) in [(1, "pc-10"), (2, "pc-11"), (3, "pc-10")] {
-            let kind = EventKind::Boot {
-                device: name.parse().unwrap(),
-                boot: "0123456789abcdef0123456789abcdef".parse().unwrap(),
-                step: BootStep::Kernel,
-                message: String::new(),
-            };
-            let event = Event { number, time_ms: number, kind };
-            rig.panel.board().happened(Happened { server: rig.server.id, event });
-        }
-        let boots = rig.panel.boots(viewer, pc, 9).unwrap();
-        let numbers: Vec<_> = boots.iter().map(|(_, event)| event.number).collect();
-        assert_eq!(numbers, [3, 1]);
-        assert!(boots.iter().all(|(server, _)| *server == rig.server.id));
-        assert!(matches!(
-            rig.panel.boots(rig.user("nemo", "member", None), pc, 9),
-            Err(Error::NotFound { .. })
-        ));
     }
 }

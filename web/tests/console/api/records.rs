@@ -1,7 +1,7 @@
 use axum::http::Method;
 use panel::{
     access::{Limit, Rank},
-    noun::{Device, Network, Organization, Place},
+    noun::{Device, Network, Organization, Place, Server},
     store::ListQuery,
 };
 use serde_json::{Value, json};
@@ -139,4 +139,26 @@ async fn a_request_that_comes_again_by_its_key_makes_nothing_more() {
         assert_eq!(post(bad, device(12)).await.faults(), ["idempotency-key"], "{bad}");
     }
     assert_eq!(rig.panel().count::<Device>(ROOT, &ListQuery::default()).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_device_s_boots_are_told_as_its_page_shows_them() {
+    let (rig, school, mut program) = at_school().await;
+    let pc = rig.make::<Device>(school.at(), device(10));
+    let server = rig.panel().list::<Server>(ROOT, &ListQuery::default()).unwrap().rows[0].id;
+    let step = |step: &str, time_ms: u64| {
+        crate::rig::value(
+            json!({ "number": 1, "time_ms": time_ms, "event": "boot", "device": "pc-10",
+            "boot": "0123456789abcdef0123456789abcdef", "step": step, "message": "" }),
+        )
+    };
+    rig.panel().keep_boots(server, &[step("script", 1000), step("up", 9000)]).unwrap();
+    let boots = program.get(&format!("/devices/{pc}/boots")).await.json(200);
+    let steps = json!([
+        { "step": "script", "at_ms": 1000, "after_ms": 0, "took_ms": 0 },
+        { "step": "up", "at_ms": 9000, "after_ms": 8000, "took_ms": 8000 },
+    ]);
+    let expected = json!([{ "boot": "0123456789abcdef0123456789abcdef", "server": server, "state": "up",
+        "began_ms": 1000, "took_ms": 8000, "message": null, "steps": steps }]);
+    assert_eq!(boots, expected);
 }
