@@ -94,6 +94,10 @@ impl Shown {
             if let Some(status) = status {
                 shown.add(&status);
             }
+            // A status is long, and most servers show it all.
+            if shown == Self::all() {
+                break;
+            }
         }
         Ok(shown)
     }
