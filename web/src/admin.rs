@@ -24,7 +24,8 @@ use crate::{
     run,
 };
 
-/// Gives a user a new random password and takes their one-time passwords away; returns the password.
+/// Gives a user a new random password and takes their second factors away, certificates and one-time passwords; returns the
+/// password.
 ///
 /// # Errors
 /// There is no such user, or they may not sign in; the store can't be used.
@@ -37,6 +38,7 @@ pub fn reset_password(data: &Path, name: &UserName) -> anyhow::Result<String> {
         found.with_context(|| format!("there is no user {name}, or they may not sign in"))?;
     let password = JoinSecret::new(rand::random()).text();
     let hash = Passwords::new()?.hash(&password)?;
+    panel.drop_certificates(actor, user.id)?;
     if credentials.totp_secret.is_some() {
         panel.set_totp(actor, user.id, None)?;
     }

@@ -21,7 +21,10 @@ use panel::{
 use rustls::{ServerConfig, pki_types::CertificateDer};
 use serde::{Deserialize, Serialize};
 
-use crate::folder::{self, Folder};
+use crate::{
+    browsers::Asking,
+    folder::{self, Folder},
+};
 
 /// The name of the key file in the data folder, and in a backup.
 pub(crate) const BOX_KEY: &str = "box.key";
@@ -214,7 +217,7 @@ pub fn serve(
     if let Some(kept) = unseal(folder, box_key, Purpose::CertificateKey, WEB)?
         && kept.hosts == names(&hosts)
     {
-        let served = served(kept, hosts.clone())?;
+        let served = served(ca, kept, hosts.clone())?;
         panel.book(Kind::Panel, &served.certificate)?;
         if !served.due(&hosts, now) && !panel.is_revoked(served.certificate.serial())? {
             return Ok(served);
@@ -226,7 +229,7 @@ pub fn serve(
     let kept = Kept::new(&issued.chain(), key.pkcs8(), &hosts);
     seal(folder, box_key, Purpose::CertificateKey, WEB, &kept)?;
     tracing::info!(hosts = ?names(&hosts), "the console has a new certificate");
-    served(kept, hosts)
+    served(ca, kept, hosts)
 }
 
 /// A certificate for these hosts, but for those that the issuing authority may not vouch for: a box that goes on with another's
@@ -243,14 +246,14 @@ fn issued(ca: &Ca, hosts: &[Host], key: &PublicKey, now: SystemTime) -> Result<I
     Ok(issue(&within)?)
 }
 
-fn served(kept: Kept, hosts: Vec<Host>) -> Result<Served, Error> {
+fn served(ca: &Ca, kept: Kept, hosts: Vec<Host>) -> Result<Served, Error> {
     let (chain, key) = kept.parts(WEB)?;
     let first = chain.first().ok_or(ca::Error::Certificate)?;
     let certificate = Certificate::parse(first.to_vec())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(Asking::new(ca)?))
         .with_single_cert(chain, key.rustls())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Served { config: Arc::new(config), certificate, hosts })

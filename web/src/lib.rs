@@ -15,6 +15,7 @@ mod assets;
 pub mod authorities;
 pub mod backup;
 mod boxes;
+pub mod browsers;
 pub mod chart;
 pub mod fields;
 pub mod fleet;

@@ -58,7 +58,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Admin {
-    /// Gives a user a new password, prints it, and takes their one-time passwords away.
+    /// Gives a user a new password, prints it, and takes their one-time passwords and certificates away.
     ResetPassword {
         /// What they sign in with.
         name: UserName,

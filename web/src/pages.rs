@@ -31,3 +31,4 @@ pub mod statistics;
 pub mod theme;
 pub mod trouble;
 pub mod tunnel;
+pub mod user_certificates;

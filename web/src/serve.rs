@@ -22,7 +22,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
-use crate::guard::Peer;
+use crate::{browsers::Shown, guard::Peer};
 
 /// What clients may use up.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +129,7 @@ impl Server {
         }
         match &self.tls {
             Some(offer) => self.secure(offer, stream, peer, router, stopped).await,
-            None => self.requests(stream, peer, router, stopped).await,
+            None => self.requests(stream, (peer, Shown::default()), router, stopped).await,
         }
     }
 
@@ -144,7 +144,10 @@ impl Server {
         let tls = Arc::clone(&offer.borrow());
         let handshake = TlsAcceptor::from(tls).accept(stream);
         match tokio::time::timeout(self.limits.head_timeout, handshake).await {
-            Ok(Ok(stream)) => self.requests(stream, peer, router, stopped).await,
+            Ok(Ok(stream)) => {
+                let shown = Shown::of(stream.get_ref().1.peer_certificates());
+                self.requests(stream, (peer, shown), router, stopped).await;
+            }
             // Browsers that do not know the authority yet say so here; it is nobody's fault.
             Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake broke"),
             Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
@@ -154,13 +157,14 @@ impl Server {
     async fn requests(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
-        peer: SocketAddr,
+        (peer, shown): (SocketAddr, Shown),
         router: Router,
         mut stopped: watch::Receiver<()>,
     ) {
         let address = peer.ip().to_canonical();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(Peer(address));
+            request.extensions_mut().insert(shown.clone());
             router.clone().call(request)
         });
         let connection = http1::Builder::new()

@@ -23,6 +23,7 @@ mod settings;
 mod sights;
 mod statistics;
 mod tunnels;
+mod user_certificates;
 mod work;
 
 use std::{
@@ -44,6 +45,7 @@ pub use search::Hit;
 pub use settings::Settings;
 use tokio::sync::watch;
 pub use tunnels::CertifyError;
+pub use user_certificates::{GiveError, Proof};
 pub use work::Work;
 pub(crate) use work::{invalid, organization_of};
 

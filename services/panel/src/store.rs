@@ -25,6 +25,7 @@ mod settings;
 mod standings;
 mod statistics;
 mod tunnels;
+mod user_certificates;
 
 use std::{
     path::{Path, PathBuf},

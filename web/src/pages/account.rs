@@ -42,6 +42,7 @@ struct Account {
     me: Stored<User>,
     standing: String,
     has_totp: bool,
+    has_certificate: bool,
     sessions: Vec<Session>,
     this: i64,
     tokens: Vec<Token>,
@@ -62,7 +63,7 @@ impl Account {
     }
 }
 
-fn user(seat: &Seat) -> Result<Id<User>, Problem> {
+pub(super) fn user(seat: &Seat) -> Result<Id<User>, Problem> {
     match seat.actor {
         Actor::User(user) => Ok(user),
         Actor::Panel(_) | Actor::Token { .. } => Err(Problem::SignedOut),
@@ -86,7 +87,8 @@ async fn draw(
         Ok((me, credentials, panel.sessions(actor, id)?, panel.tokens(actor, id)?, networks))
     });
     let (me, credentials, sessions, tokens, networks) = found.await?;
-    let has_totp = credentials.is_some_and(|(_, known)| known.totp_secret.is_some());
+    let known = credentials.map(|(_, known)| known).unwrap_or_default();
+    let (has_totp, has_certificate) = (known.totp_secret.is_some(), known.certificate_required);
     let networks =
         networks.into_iter().map(|row| (row.id.number(), row.value.name.to_string())).collect();
     let standing = word(&me.value.standing);
@@ -99,6 +101,7 @@ async fn draw(
             me,
             standing,
             has_totp,
+            has_certificate,
             sessions,
             this,
             tokens,
@@ -119,7 +122,7 @@ pub async fn show(State(app): State<App>, frame: Frame, seat: Seat) -> Result<Re
 }
 
 /// Whether this is the password that somebody has, counted as a sign-in: a session that was left open is no way to try passwords.
-async fn knows_password(
+pub(super) async fn knows_password(
     app: &App,
     frame: &Frame,
     peer: Peer,

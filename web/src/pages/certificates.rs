@@ -69,9 +69,10 @@ impl Row {
         Ok(Self { server: booked.server.map(name).transpose()?, state, booked })
     }
 
-    /// What is typed to be sure: the server's name, or what the panel's own is for.
+    /// What is typed to be sure: the server's name, what a person calls their browser, or what the panel's own is for.
     fn called(&self) -> &str {
-        self.server.as_deref().unwrap_or(self.booked.kind.word())
+        let named = self.server.as_deref().or(self.booked.label.as_deref());
+        named.unwrap_or(self.booked.kind.word())
     }
 
     fn why(&self) -> &'static str {
@@ -157,15 +158,19 @@ struct One {
     may_revoke: bool,
 }
 
-async fn find(app: &App, actor: Actor, serial: &str) -> Result<(Row, Place), Problem> {
+/// A certificate, and of what noun and where that lives whose it is.
+type Found = (Row, (Noun, Place));
+
+async fn find(app: &App, actor: Actor, serial: &str) -> Result<Found, Problem> {
     let serial: Serial = serial.parse().map_err(|_| Problem::NotFound)?;
     let found = app.ask(move |panel| {
         let row = Row::of(panel, actor, panel.certificate(actor, serial)?)?;
-        let place = match row.booked.server {
-            Some(server) => panel.get(actor, server)?.place,
-            None => Place::Panel,
+        let lives = match (row.booked.server, row.booked.user) {
+            (Some(server), _) => (Noun::Server, panel.get(actor, server)?.place),
+            (None, Some(user)) => (Noun::User, panel.get(actor, user)?.place),
+            (None, None) => (Noun::Server, Place::Panel),
         };
-        Ok((row, place))
+        Ok((row, lives))
     });
     found.await
 }
@@ -173,10 +178,10 @@ async fn find(app: &App, actor: Actor, serial: &str) -> Result<(Row, Place), Pro
 fn draw(
     status: StatusCode,
     frame: Frame,
-    (row, place): (Row, Place),
+    (row, (noun, place)): Found,
     form: FormView,
 ) -> Result<Response, Problem> {
-    let may_revoke = frame.may(Verb::Change, Noun::Server, place);
+    let may_revoke = frame.may(Verb::Change, noun, place);
     page(status, &One { frame, row, form, may_revoke })
 }
 
@@ -207,8 +212,9 @@ pub async fn revoke(
 ) -> Result<Response, Problem> {
     let actor = seat.actor;
     let found = find(&app, actor, &serial).await?;
-    if !frame.may(Verb::Change, Noun::Server, found.1) {
-        return Err(Problem::forbidden(Verb::Change, Noun::Server));
+    let (noun, place) = found.1;
+    if !frame.may(Verb::Change, noun, place) {
+        return Err(Problem::forbidden(Verb::Change, noun));
     }
     let mut faults = Vec::new();
     if fields.get("name") != found.0.called() {

@@ -82,10 +82,14 @@ pub async fn make(
     let password = JoinSecret::new(rand::random()).text();
     let text = password.expose_secret().to_owned();
     let hash = app.hash(move |passwords| passwords.hash(&password)).await?;
-    let (whose, drop_totp) = (user.id, fields.has("totp"));
+    let (whose, drop_factors) = (user.id, fields.has("factors"));
     app.change(move |panel| {
         panel.set_password(actor, whose, hash.expose_secret())?;
-        if drop_totp { panel.set_totp(actor, whose, None) } else { Ok(()) }
+        if drop_factors {
+            panel.drop_certificates(actor, whose)?;
+            panel.set_totp(actor, whose, None)?;
+        }
+        Ok(())
     })
     .await?;
     page(StatusCode::OK, &PasswordPage { frame, user, made: Some(text) })

@@ -1,5 +1,6 @@
-//! Signing in and out: the password first, then the one-time password or a recovery code where one is set. Who fails is told
-//! neither which of the two was wrong nor whether there is such a user, and waits longer and longer.
+//! Signing in and out: the password first, then any one second factor that its owner has set up: a certificate that the browser
+//! shows, a one-time password, or a recovery code. Who fails is told neither which of name and password was wrong nor whether there
+//! is such a user, and waits longer and longer.
 
 use std::time::SystemTime;
 
@@ -12,15 +13,17 @@ use axum::{
 use axum_extra::extract::{CookieJar, cookie::Cookie};
 use panel::{
     noun::{Id, User, UserName},
+    operations::Proof,
     password::Verdict,
     secret::{ExposeSecret as _, Purpose, SecretString},
-    store::FieldError,
+    store::{Credentials, FieldError},
     totp::{self, Totp},
 };
 use serde::Deserialize;
 
 use crate::{
     app::{App, Pending},
+    browsers::Shown,
     fields::Fields,
     frame::{Frame, Seat, go, page},
     guard::{PENDING, Peer, SESSION, cookie, new_secret, secret_digest},
@@ -45,6 +48,8 @@ struct SecondFactor {
     frame: Frame,
     form: FormView,
     next: String,
+    /// A certificate would do, too.
+    certificate: bool,
 }
 
 /// Where to go after signing in.
@@ -88,7 +93,7 @@ pub async fn show(
 pub async fn enter(
     State(app): State<App>,
     frame: Frame,
-    peer: Peer,
+    (peer, shown): (Peer, Shown),
     headers: HeaderMap,
     jar: CookieJar,
     fields: Fields,
@@ -123,7 +128,13 @@ pub async fn enter(
     if let (Verdict::RightButOutdated, Some(before)) = (verdict, kept) {
         rehash(&app, user.id, password, before).await?;
     }
-    if credentials.totp_secret.is_some() {
+    let second = second_factor(&app, user.id, &credentials, &shown).await?;
+    if let Second::Missing(proof) = second {
+        tracing::warn!(from = %peer.0, %proof, "a sign-in was refused for want of a certificate");
+        let fault = FieldError::new("certificate", proof.to_string());
+        return again(frame, fault, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    if matches!(second, Second::Code) {
         let (ticket, digest) = new_secret();
         app.keep_pending(digest, user.id, user.value.name);
         let query = serde_urlencoded::to_string([("next", &next)]).unwrap_or_default();
@@ -133,6 +144,41 @@ pub async fn enter(
     app.succeeded(&name);
     let jar = begin(&app, user.id, peer, &headers, jar).await?;
     Ok((jar, go(&next)).into_response())
+}
+
+/// What is still missing when the password was right.
+enum Second {
+    /// Nothing.
+    Given,
+    /// A code, which is asked for on a page of its own.
+    Code,
+    /// A certificate, which a browser has or has not.
+    Missing(Proof),
+}
+
+async fn second_factor(
+    app: &App,
+    user: Id<User>,
+    credentials: &Credentials,
+    shown: &Shown,
+) -> Result<Second, Problem> {
+    let by_code = credentials.totp_secret.is_some();
+    if !credentials.certificate_required {
+        return Ok(if by_code { Second::Code } else { Second::Given });
+    }
+    let shown = shown.clone();
+    let weighed = app.ask(move |panel| {
+        let proof = panel.weigh_certificate(user, shown.der())?;
+        if let Proof::Good(serial) = proof {
+            panel.note_certificate_use(serial)?;
+        }
+        Ok(proof)
+    });
+    Ok(match weighed.await? {
+        Proof::Good(_) => Second::Given,
+        _ if by_code => Second::Code,
+        proof => Second::Missing(proof),
+    })
 }
 
 async fn compare(
@@ -196,10 +242,9 @@ pub async fn show_code(
     jar: CookieJar,
     Query(Next { next }): Query<Next>,
 ) -> Result<Response, Problem> {
-    if waiting(&app, &jar).is_none() {
-        return Ok(go("/sign-in"));
-    }
-    page(StatusCode::OK, &SecondFactor { frame, form: FormView::default(), next })
+    let Some((pending, _)) = waiting(&app, &jar) else { return Ok(go("/sign-in")) };
+    let certificate = takes_certificates(&app, &pending).await?;
+    page(StatusCode::OK, &SecondFactor { frame, form: FormView::default(), next, certificate })
 }
 
 /// Takes the one-time password, or a recovery code.
@@ -226,12 +271,19 @@ pub async fn enter_code(
     if let Some((fault, status)) = refused {
         tracing::warn!(from = %peer.0, "a second factor was refused");
         let form = FormView::faulty(Fields::default(), vec![FieldError::new("code", fault)]);
-        return page(status, &SecondFactor { frame, form, next });
+        let certificate = takes_certificates(&app, &pending).await?;
+        return page(status, &SecondFactor { frame, form, next, certificate });
     }
     app.forget_pending(ticket);
     app.succeeded(pending.name.as_str());
     let jar = begin(&app, pending.user, peer, &headers, jar.remove(gone(PENDING))).await?;
     Ok((jar, go(&next)).into_response())
+}
+
+async fn takes_certificates(app: &App, pending: &Pending) -> Result<bool, Problem> {
+    let name = pending.name.clone();
+    let found = app.ask(move |panel| panel.credentials(&name)).await?;
+    Ok(found.is_some_and(|(_, known)| known.certificate_required))
 }
 
 /// Why a code is not taken; nothing when it is.

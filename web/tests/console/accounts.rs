@@ -10,9 +10,9 @@ use panel::{
 
 use crate::rig::{ROOT, Rig};
 
-const PASSWORD: &str = "quiet-otter-mends-lanterns";
+pub(crate) const PASSWORD: &str = "quiet-otter-mends-lanterns";
 
-fn with_password(rig: &Rig, name: &str) -> Id<User> {
+pub(crate) fn with_password(rig: &Rig, name: &str) -> Id<User> {
     let user = rig.user(Place::Panel, name, "superadmin", None);
     let hash = Passwords::new().unwrap().hash(&PASSWORD.into()).unwrap();
     rig.panel().set_password(ROOT, user, hash.expose_secret()).unwrap();

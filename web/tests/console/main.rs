@@ -30,3 +30,4 @@ mod routes;
 mod servers;
 mod templates;
 mod tunnels;
+mod user_certificates;

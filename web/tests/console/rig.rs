@@ -25,7 +25,11 @@ use panel::{
     operations::{Actor, Kind, Panel},
     secret::ExposeSecret as _,
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::ServerName,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -56,14 +60,22 @@ pub(crate) fn value<T: serde::de::DeserializeOwned>(json: Value) -> T {
 
 /// What a browser does that knows this root alone.
 pub(crate) fn trusting(root: &Certificate) -> TlsConnector {
+    connector(root, None)
+}
+
+fn connector(root: &Certificate, shows: Option<CertifiedKey>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(root.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let client = match shows {
+        // Whatever the key: a browser that lies is one of the cases.
+        Some(shows) => client.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shows))),
+        None => client.with_no_client_auth(),
+    };
     TlsConnector::from(Arc::new(client))
 }
 
@@ -131,6 +143,11 @@ impl Rig {
     /// A client that comes from this address.
     pub(crate) fn browser_at(&self, from: Ipv4Addr) -> Browser {
         Browser::new(from, self.address, self.tls.clone())
+    }
+
+    /// A browser that shows this certificate, and proves with this key that it is its own.
+    pub(crate) fn browser_with(&self, shows: CertifiedKey) -> Browser {
+        Browser { tls: connector(self.app.ca().root(), Some(shows)), ..self.browser() }
     }
 
     /// A browser at which this user is signed in.

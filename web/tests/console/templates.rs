@@ -43,6 +43,7 @@ async fn pages(browser: &mut Browser) -> Vec<String> {
         "/joins",
         "/account",
         "/account/totp",
+        "/account/certificates",
         "/search?q=a",
         "/nothing",
     ];

@@ -11,7 +11,7 @@ use super::{Actor, Error, Panel, Work};
 use crate::{
     access::Verb,
     ca::{Certificate, Kind, Reason, RevocationList, Revoked, Role, Serial},
-    noun::{Id, Noun, Place, Server},
+    noun::{Id, Noun, Place, Server, User},
     store::{Booked, BookedQuery, Page},
 };
 
@@ -54,15 +54,15 @@ impl Panel {
         })
     }
 
-    /// A page of all that was given out, the newest first: of servers that the actor may see; what is the panel's own, and whose
-    /// server is gone, for superadmins.
+    /// A page of all that was given out, the newest first: of servers and people that the actor may see; what is the panel's own,
+    /// and whose server is gone, for superadmins.
     ///
     /// # Errors
     /// The cursor is unknown.
     pub fn issued(&self, actor: Actor, query: &BookedQuery) -> Result<Page<Booked>, Error> {
         self.read(actor, |work| {
-            let scope = work.scope::<Server>();
-            Ok(work.tx.issued(&scope, query, work.now_ms)?)
+            let scopes = (&work.scope::<Server>(), &work.scope::<User>());
+            Ok(work.tx.issued(scopes, query, work.now_ms)?)
         })
     }
 
@@ -75,13 +75,17 @@ impl Panel {
     }
 
     /// Takes a certificate back, once and for all: the fleet hangs up on a server that shows it, connections that stand included,
-    /// and agents hear of it with their next document. False when that was done before.
+    /// and agents hear of it with their next document; a person comes in with it no more. False when that was done before.
     ///
     /// # Errors
-    /// There is none that the actor may see, or they may not change its server; the panel's own are for superadmins.
+    /// There is none that the actor may see, or they may not change its server or person; the panel's own are for superadmins; it
+    /// is the last that lets the actor in.
     pub fn revoke(&self, actor: Actor, serial: Serial, reason: Reason) -> Result<bool, Error> {
         self.write(actor, |work| {
             let booked = work.booked(serial, Verb::Change)?;
+            if let Some(user) = booked.user {
+                return work.revoke_of(user, &booked, reason);
+            }
             let revoked = work.tx.revoke(serial, reason, work.now_ms)?;
             if revoked {
                 // Whom none is left for may not come in at tunnels either.
@@ -143,13 +147,15 @@ impl Panel {
 }
 
 impl Work<'_> {
-    /// A certificate whose server the actor may do this to.
+    /// A certificate whose server or person the actor may do this to.
     fn booked(self, serial: Serial, verb: Verb) -> Result<Booked, Error> {
         let missing = Error::NotFound { noun: Noun::Server };
         let booked = self.tx.booked(serial)?.ok_or(missing)?;
-        match booked.server {
-            Some(server) => drop(self.fetch(server, verb)?),
-            None => self.allow(verb, Noun::Server, Place::Panel)?,
+        match (booked.server, booked.user) {
+            (Some(server), _) => drop(self.fetch(server, verb)?),
+            (None, Some(user)) if verb == Verb::Read => drop(self.seen(user)?),
+            (None, Some(user)) => self.may_answer_for(user)?,
+            (None, None) => self.allow(verb, Noun::Server, Place::Panel)?,
         }
         Ok(booked)
     }

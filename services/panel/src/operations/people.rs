@@ -53,7 +53,7 @@ impl Panel {
     /// Sets the sealed secret of a user's one-time passwords, or takes it away, and ends their sessions.
     ///
     /// # Errors
-    /// The actor may not change this user.
+    /// The actor may not change this user, or takes away the last that lets them in themselves.
     pub fn set_totp(
         &self,
         actor: Actor,
@@ -62,6 +62,7 @@ impl Panel {
     ) -> Result<(), Error> {
         self.write(actor, |work| {
             work.may_answer_for(user)?;
+            work.keeps_a_factor(user, sealed.is_some(), None)?;
             work.tx.set_totp(user, sealed)?;
             work.tx.end_sessions(user, None)?;
             work.changed(user, "one-time passwords")
@@ -256,13 +257,13 @@ impl Panel {
 
 impl Work<'_> {
     /// Logs that what a user comes in with was changed: that it was, and never what it is.
-    fn changed(self, user: Id<User>, what: &str) -> Result<(), Error> {
+    pub(super) fn changed(self, user: Id<User>, what: &str) -> Result<(), Error> {
         self.note_of(user, json!({ "changed": what }))
     }
 
     /// Whether the actor is this user, signed in by themselves, or may change them. A lower standing never answers for a higher
     /// one: else an organization's admin would take over a superadmin by setting their password.
-    fn may_answer_for(self, user: Id<User>) -> Result<(), Error> {
+    pub(super) fn may_answer_for(self, user: Id<User>) -> Result<(), Error> {
         if self.who.user == Some(user) && self.who.limit.is_none() {
             return Ok(());
         }

@@ -130,6 +130,9 @@ impl Work<'_> {
         if T::NOUN == Noun::Tunnel {
             self.tx.revoke_tunnel(Id::new(id.number()), Reason::Removed, self.now_ms)?;
         }
+        if T::NOUN == Noun::User {
+            self.tx.revoke_user(Id::new(id.number()), Reason::Removed, self.now_ms)?;
+        }
         self.tx.delete(id)?;
         self.ways_changed::<T>()?;
         if let Place::Network(network) = before.place {

@@ -12,7 +12,7 @@ use serde::{
 use super::{Cursor, Error, FieldError, Owner, Page, Scope, Tx, listing::scope_condition};
 use crate::{
     ca::{Certificate, Kind, Reason, Revoked, Serial},
-    noun::{Id, Server},
+    noun::{Id, Server, User},
 };
 
 /// A certificate on the books.
@@ -24,12 +24,18 @@ pub struct Booked {
     pub kind: Kind,
     /// The server that it was given to, while that is there.
     pub server: Option<Id<Server>>,
+    /// The person whose browser it is for, while they are there.
+    pub user: Option<Id<User>>,
+    /// What that person calls the browser.
+    pub label: Option<String>,
     /// Its distinguished name.
     pub subject: String,
     /// When it was given, in milliseconds since 1970.
     pub issued_ms: u64,
     /// When it ends.
     pub ends_ms: u64,
+    /// When somebody came in with it last.
+    pub used_ms: Option<u64>,
     /// When it was revoked.
     pub revoked_ms: Option<u64>,
     /// Why.
@@ -83,7 +89,7 @@ fn serial(text: &str) -> Result<Serial, Error> {
     text.parse().map_err(|error| Error::Json(serde_json::Error::custom(error)))
 }
 
-fn booked(row: &Row<'_>) -> Result<Booked, Error> {
+pub(super) fn booked(row: &Row<'_>) -> Result<Booked, Error> {
     Ok(Booked {
         serial: serial(row.get_ref(0)?.as_str().map_err(|e| Error::Sqlite(e.into()))?)?,
         kind: word(row.get(1)?)?,
@@ -93,10 +99,15 @@ fn booked(row: &Row<'_>) -> Result<Booked, Error> {
         ends_ms: row.get(5)?,
         revoked_ms: row.get(6)?,
         reason: row.get::<_, Option<String>>(7)?.map(word).transpose()?,
+        user: row.get::<_, Option<i64>>(8)?.map(Id::new),
+        label: row.get(9)?,
+        used_ms: row.get(10)?,
     })
 }
 
-const BOOKED: &str = "SELECT serial, kind, server_id, subject, issued_ms, ends_ms, revoked_ms, reason FROM certificates";
+pub(super) const BOOKED: &str =
+    "SELECT serial, kind, server_id, subject, issued_ms, ends_ms, revoked_ms, reason,
+    user_id, label, used_ms FROM certificates";
 
 impl Tx<'_> {
     /// Puts a certificate on the books.
@@ -170,15 +181,17 @@ impl Tx<'_> {
         Ok(found)
     }
 
-    /// A page of those of a scope's servers; those of none for whom the scope is all.
+    /// A page of those of a scope's servers, and of a scope's people; those of neither for whom the first scope is all.
     pub(crate) fn issued(
         self,
-        scope: &Scope,
+        (servers, people): (&Scope, &Scope),
         query: &BookedQuery,
         now_ms: u64,
     ) -> Result<Page<Booked>, Error> {
-        let (condition, mut values) = scope_condition(Owner::Network("t.network_id"), scope);
-        let mut sql = vec![condition];
+        let (servers, mut values) = scope_condition(Owner::Network("t.network_id"), servers);
+        let (people, of_people) = scope_condition(Owner::Organization("u.organization_id"), people);
+        values.extend(of_people);
+        let mut sql = vec![format!("({servers} OR c.user_id IS NOT NULL AND {people})")];
         if let Some(kind) = query.kind {
             sql.push("c.kind = ?".to_owned());
             values.push(kind.word().to_owned().into());
@@ -206,8 +219,9 @@ impl Tx<'_> {
         }
         let limit = query.limit.unwrap_or(50).clamp(1, 200);
         let sql = format!(
-            "SELECT c.serial, c.kind, c.server_id, c.subject, c.issued_ms, c.ends_ms, c.revoked_ms, c.reason, c.id
-             FROM certificates c LEFT JOIN servers t ON t.id = c.server_id
+            "SELECT c.serial, c.kind, c.server_id, c.subject, c.issued_ms, c.ends_ms, c.revoked_ms, c.reason,
+                c.user_id, c.label, c.used_ms, c.id
+             FROM certificates c LEFT JOIN servers t ON t.id = c.server_id LEFT JOIN users u ON u.id = c.user_id
              WHERE {} ORDER BY c.id DESC LIMIT {}",
             sql.join(" AND "),
             limit + 1
@@ -221,7 +235,7 @@ impl Tx<'_> {
                 break;
             }
             rows.push(booked(row)?);
-            last = row.get(8)?;
+            last = row.get(11)?;
         }
         Ok(Page { rows, next })
     }

@@ -30,6 +30,8 @@ pub struct Credentials {
     pub totp_secret: Option<Vec<u8>>,
     /// The last time step whose one-time password was used: none is good twice.
     pub totp_last_step: Option<u64>,
+    /// Whether a certificate is asked for.
+    pub certificate_required: bool,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -37,6 +39,7 @@ impl std::fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("password", &self.password_hash.is_some())
             .field("totp", &self.totp_secret.is_some())
+            .field("certificate_required", &self.certificate_required)
             .finish_non_exhaustive()
     }
 }
@@ -91,12 +94,14 @@ impl Tx<'_> {
 
     /// What a user proves themselves with; nothing when there is no such user.
     pub(crate) fn credentials(self, user: Id<User>) -> Result<Option<Credentials>, Error> {
-        let sql = "SELECT password_hash, totp_secret, totp_last_step FROM users WHERE id = ?";
+        let sql = "SELECT password_hash, totp_secret, totp_last_step, certificate_required
+            FROM users WHERE id = ?";
         let found = self.connection.prepare_cached(sql)?.query_row([user.number()], |row| {
             Ok(Credentials {
                 password_hash: row.get(0)?,
                 totp_secret: row.get(1)?,
                 totp_last_step: row.get(2)?,
+                certificate_required: row.get(3)?,
             })
         });
         Ok(found.optional()?)

@@ -176,7 +176,7 @@ fn secrets_are_not_printed() {
     let credentials = Credentials {
         password_hash: Some("hash".into()),
         totp_secret: Some(b"seal".to_vec()),
-        totp_last_step: None,
+        ..Credentials::default()
     };
     let printed = format!("{credentials:?} {:?}", digest(7));
     assert!(
