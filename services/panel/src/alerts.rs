@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 pub use cause::{Cause, Severity};
 pub use facts::{
-    BackupFacts, BootFacts, CertificateFacts, ChannelFacts, Clash, Facts, NetworkFacts, Refusal,
-    ServerFacts, TunnelFacts, TunnelledFacts,
+    BackupFacts, BootFacts, CertificateFacts, ChannelFacts, Clash, Facts, NetworkFacts,
+    PersonFacts, Refusal, ServerFacts, TunnelFacts, TunnelledFacts,
 };
 use model::{certify::Endpoint, wire::Stranger};
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,9 @@ pub fn alerts(facts: &Facts, now_ms: u64) -> Vec<Alert> {
     }
     for network in &facts.tunnelled {
         found.tunnelled(network);
+    }
+    for person in &facts.people {
+        found.person(person);
     }
     found.panel();
     let mut alerts: Vec<Alert> = found.alerts.into_values().collect();
@@ -322,6 +325,18 @@ impl Found<'_> {
             let cause = Cause::CertificateEnds { name: name.to_owned(), ends_ms };
             self.add(of, at, severity, Some(ends_ms.saturating_sub(early)), cause);
         }
+    }
+
+    /// Nobody renews it for them, and without it they can't come in to make another.
+    fn person(&mut self, person: &PersonFacts) {
+        let PersonFacts { id, name, organization, ends_ms } = person;
+        let at = At {
+            about: About { noun: Some(Noun::User), id: id.number(), name: name.clone() },
+            place: organization.map_or(Place::Panel, Place::Organization),
+            organization: *organization,
+            network: None,
+        };
+        self.certificate(&format!("user {id}"), at, "to sign in with", *ends_ms);
     }
 
     fn panel(&mut self) {

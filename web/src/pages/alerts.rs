@@ -63,6 +63,7 @@ pub fn solution(alert: &Alert) -> String {
         Cause::PoolUnsound { .. } | Cause::PoolFull { .. } => format!("/servers/{id}#pools"),
         Cause::CertificateEnds { .. } | Cause::CertificateFaulty { .. } => match alert.about.noun {
             Some(Noun::Server) => format!("/servers/{id}#certificates"),
+            Some(Noun::User) => format!("/users/{id}"),
             _ => "/certificates".to_owned(),
         },
         Cause::ImportFailed { .. } => format!("/servers/{id}#imports"),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Alert;
 use crate::{
     fleet::State,
-    noun::{Device, Id, Network, Organization, Server, Tunnel},
+    noun::{Device, Id, Network, Organization, Server, Tunnel, User},
     sighting::{Machine, Sighting},
 };
 
@@ -25,6 +25,8 @@ pub struct Facts {
     pub tunnels: Vec<TunnelFacts>,
     /// Networks with servers that are reached through tunnels alone.
     pub tunnelled: Vec<TunnelledFacts>,
+    /// People who come in by a certificate alone that ends before long.
+    pub people: Vec<PersonFacts>,
     /// Certificates of the panel itself.
     pub own_certificates: Vec<CertificateFacts>,
     /// The panel's backup.
@@ -132,6 +134,19 @@ pub struct CertificateFacts {
     /// What it is for.
     pub name: String,
     /// When it ends, in milliseconds since 1970.
+    pub ends_ms: u64,
+}
+
+/// A person who is asked for a certificate and has no one-time passwords.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonFacts {
+    /// Their number.
+    pub id: Id<User>,
+    /// What they sign in with.
+    pub name: String,
+    /// Where they belong; absent for the panel's own people.
+    pub organization: Option<Id<Organization>>,
+    /// When the last of their certificates ends, in milliseconds since 1970.
     pub ends_ms: u64,
 }
 

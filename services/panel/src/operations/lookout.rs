@@ -145,6 +145,7 @@ fn facts(tx: Tx<'_>, own: &Own, standing: &[Alert], now_ms: u64) -> Result<Facts
         networks: tx.network_facts(now_ms.saturating_sub(NEWS_MS))?,
         tunnels: Vec::new(),
         tunnelled: tx.tunnelled_facts()?,
+        people: tx.person_facts(now_ms)?,
         own_certificates: [own.authorities.clone(), tx.own_certificates()?].concat(),
         backup: tx.backup_facts()?,
         channels: tx.channel_facts()?,

@@ -164,3 +164,35 @@ fn whoever_is_deleted_takes_their_certificates_along() {
     let booked = panel.certificate(ROOT, laptop.serial()).unwrap();
     assert_eq!((booked.user, booked.reason), (None, Some(Reason::Removed)));
 }
+
+#[test]
+fn whoever_comes_in_by_a_certificate_that_ends_is_told_of() {
+    let rig = rig();
+    let (panel, ca) = (&rig.panel, authorities());
+    let (vera, tina) = (rig.user("vera", "member", None), rig.user("tina", "member", None));
+    let user = number(vera);
+    let told = |actor| -> Vec<String> {
+        panel.look_around(&crate::operations::Own::default()).unwrap();
+        let alerts = panel.alerts(actor, None).unwrap();
+        let of = alerts.iter().filter(|alert| alert.about.noun == Some(Noun::User));
+        of.map(|alert| alert.cause.to_string()).collect()
+    };
+    let now_ms = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    let clock = |days: u64| {
+        let ms = u64::try_from(now_ms).unwrap() + days * 86_400_000;
+        rig.now.store(ms, std::sync::atomic::Ordering::Relaxed);
+    };
+    clock(0);
+    let laptop = give(&rig, &ca, vera, "laptop").unwrap();
+    clock(380);
+    assert!(told(ROOT).is_empty(), "their password alone lets them in");
+    panel.ask_for_certificate(vera, user, Some(laptop.der())).unwrap();
+    assert_eq!(told(ROOT), ["the certificate to sign in with ends soon and was not renewed"]);
+    assert_eq!(told(rig.user("olga", "organization-admin", None)).len(), 1);
+    assert!(told(tina).is_empty());
+    clock(300);
+    assert!(told(ROOT).is_empty());
+    clock(380);
+    panel.set_totp(vera, user, Some(b"sealed")).unwrap();
+    assert!(told(ROOT).is_empty(), "a code lets them in");
+}

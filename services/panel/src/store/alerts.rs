@@ -8,7 +8,7 @@ use super::{Error, Tx, contacts::sighting, tunnels::listed};
 use crate::{
     alerts::{
         Alert, BackupFacts, BootFacts, CertificateFacts, ChannelFacts, Clash, NetworkFacts,
-        ServerFacts, TunnelledFacts,
+        PersonFacts, ServerFacts, TunnelledFacts,
     },
     ca::Kind,
     noun::{Id, Network, Server, Tunnel},
@@ -125,6 +125,26 @@ impl Tx<'_> {
             found.push(CertificateFacts { name: row.get(0)?, ends_ms: row.get(1)? });
         }
         Ok(found)
+    }
+
+    /// People who come in by a certificate alone, of which the last ends before long, or has ended.
+    pub(crate) fn person_facts(self, now_ms: u64) -> Result<Vec<PersonFacts>, Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT u.id, u.name, u.organization_id, max(c.ends_ms)
+             FROM users u JOIN certificates c ON c.user_id = u.id
+             WHERE u.certificate_required AND u.totp_secret IS NULL AND NOT u.disabled AND c.revoked_ms IS NULL
+             GROUP BY u.id HAVING max(c.ends_ms) < ? ORDER BY u.id",
+        )?;
+        let horizon = now_ms.saturating_add(CERTIFICATE_DAYS * 24 * 3_600_000);
+        let rows = statement.query_map([horizon], |row| {
+            Ok(PersonFacts {
+                id: Id::new(row.get(0)?),
+                name: row.get(1)?,
+                organization: row.get::<_, Option<i64>>(2)?.map(Id::new),
+                ends_ms: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Networks with devices whose newest boot is not up and was heard of since.
