@@ -311,6 +311,6 @@ pub async fn delete(
     if fields.get("name") != channel.value.name.as_str() {
         return Err(Problem::field("name", "type the name of the channel"));
     }
-    app.change(move |panel| panel.delete_channel(seat.actor, id)).await?;
+    app.change(move |panel| panel.delete_channel(seat.actor, id, channel.version)).await?;
     Ok(go("/channels"))
 }

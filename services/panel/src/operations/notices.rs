@@ -129,12 +129,7 @@ impl Panel {
         secret: (&ChannelSecret, &BoxKey),
     ) -> Result<(), Error> {
         self.write(actor, |work| {
-            let before = work.channel(id, Verb::Change)?;
-            if before.version != version {
-                let current = serde_json::to_value(&before.value).map_err(store::Error::Json)?;
-                let (noun, version) = (Noun::Organization, before.version);
-                return Err(Error::Conflict { noun, version, current });
-            }
+            let before = work.channel_at(id, version, Verb::Change)?;
             work.check_channel(value, Some(&before))?;
             work.tx.update_channel(id, value, work.now_ms)?;
             work.set_secret(id, secret.0, secret.1)?;
@@ -144,13 +139,13 @@ impl Panel {
         })
     }
 
-    /// Deletes a channel with all that waits in it.
+    /// Deletes a channel with all that waits in it. `version` is the one that was looked at.
     ///
     /// # Errors
-    /// There is none that the actor may see.
-    pub fn delete_channel(&self, actor: Actor, id: i64) -> Result<(), Error> {
+    /// There is none that the actor may see; somebody else changed it meanwhile.
+    pub fn delete_channel(&self, actor: Actor, id: i64, version: u64) -> Result<(), Error> {
         self.write(actor, |work| {
-            let before = work.channel(id, Verb::Delete)?;
+            let before = work.channel_at(id, version, Verb::Delete)?;
             work.tx.delete_channel(id)?;
             let what = json!({ "channel": id, "before": before.value, "changed": "deleted" });
             work.note_of(before.organization, what)
@@ -201,6 +196,16 @@ impl Work<'_> {
         let place = channel.organization.place_of();
         self.allow_in(verb, Matter::Channel, place, Noun::Organization)?;
         Ok(channel)
+    }
+
+    /// The channel, if it still has the version that somebody looked at.
+    fn channel_at(self, id: i64, version: u64, verb: Verb) -> Result<KeptChannel, Error> {
+        let channel = self.channel(id, verb)?;
+        if channel.version == version {
+            return Ok(channel);
+        }
+        let current = serde_json::to_value(&channel.value).map_err(store::Error::Json)?;
+        Err(Error::Conflict { noun: Noun::Organization, version: channel.version, current })
     }
 
     fn set_secret(self, id: i64, secret: &ChannelSecret, box_key: &BoxKey) -> Result<(), Error> {

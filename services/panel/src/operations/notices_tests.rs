@@ -151,7 +151,7 @@ fn a_channel_is_for_the_admins_of_its_organization() {
         assert_eq!(rig.panel.channels(actor).unwrap().len(), 0);
         let refused = rig.panel.channel(actor, channel);
         assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
-        assert!(matches!(rig.panel.delete_channel(actor, channel), Err(Error::NotFound { .. })));
+        assert!(matches!(rig.panel.delete_channel(actor, channel, 1), Err(Error::NotFound { .. })));
         let made = make(&rig, actor, &hook("other", "info"));
         assert!(matches!(made, Err(Error::NotFound { .. })), "{made:?}");
     }
@@ -167,7 +167,9 @@ fn a_channel_is_for_the_admins_of_its_organization() {
     change(olga, 2).unwrap();
     assert!(matches!(change(olga, 2), Err(Error::Conflict { version: 3, .. })));
     assert_eq!(fields(make(&rig, olga, &hook("hook", "info"))), ["name"]);
-    rig.panel.delete_channel(olga, channel).unwrap();
+    let late = rig.panel.delete_channel(olga, channel, 2);
+    assert!(matches!(late, Err(Error::Conflict { version: 3, .. })), "{late:?}");
+    rig.panel.delete_channel(olga, channel, 3).unwrap();
     assert_eq!(rig.panel.channels(ROOT).unwrap().len(), 0);
 }
 
