@@ -3,14 +3,17 @@
 //! once, beside it ([`describe`]); the OpenAPI [`document`] is made of that.
 
 pub mod caller;
+mod channels;
 pub mod describe;
 pub mod devices;
 pub mod document;
+mod lookout;
 pub mod own;
 pub mod receive;
 pub mod records;
 pub mod refusal;
 pub mod servers;
+mod settings;
 mod tunnels;
 
 use axum::{
@@ -76,6 +79,9 @@ pub fn lines() -> Vec<Line> {
         servers::lines(),
         devices::lines(),
         tunnels::lines(),
+        lookout::lines(),
+        channels::lines(),
+        settings::lines(),
         records::lines::<Organization>(),
         records::lines::<User>(),
         records::lines::<Network>(),

@@ -13,6 +13,7 @@ pub use facts::{
     PersonFacts, Refusal, ServerFacts, TunnelFacts, TunnelledFacts,
 };
 use model::{certify::Endpoint, wire::Stranger};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -47,7 +48,7 @@ pub const BACKUP_MS: u64 = 30 * DAY_MS;
 pub const NOTICE_TRIES: u32 = 3;
 
 /// Something that somebody has to look after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Alert {
     /// Names this alert for as long as it is true.
     pub key: String,
@@ -68,7 +69,7 @@ pub struct Alert {
 }
 
 /// The thing that an alert is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct About {
     /// Its kind; absent for the panel itself and for channels of notices.
     pub noun: Option<Noun>,

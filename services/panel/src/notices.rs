@@ -12,6 +12,7 @@ use std::{io, net::IpAddr};
 pub use hook::signature;
 use lettre::transport::smtp;
 pub use reach::Reach;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use words::Words;
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// A channel, as a person set it. Its secret lies apart.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Channel {
     /// Its name.
     pub name: crate::noun::Title,
@@ -37,8 +38,8 @@ pub struct Channel {
 }
 
 /// The way that notices take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "way", rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "way", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Way {
     /// By mail. The secret is the password.
     Mail(Mail),
@@ -50,7 +51,8 @@ pub enum Way {
 }
 
 /// A mail server, and who writes to whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Mail {
     /// Its name or address.
     pub host: String,
@@ -68,7 +70,7 @@ pub struct Mail {
 }
 
 /// How a connection to a mail server is kept secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Security {
     /// TLS from the first byte (RFC 8314, 3.3).
@@ -97,7 +99,7 @@ pub struct KeptChannel {
 }
 
 /// What is told at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// Alerts that began.
     pub began: Vec<Alert>,
@@ -109,7 +111,7 @@ pub struct Notice {
 }
 
 /// A notice in the queue, or one that was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Queued {
     /// Its number.
     pub id: i64,

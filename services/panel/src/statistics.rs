@@ -1,10 +1,11 @@
 //! Statistics: what servers and networks were like in each minute of a day and each quarter of an hour of a month. Pure: which
 //! slot a moment belongs to, how many samples become one, and how long boots took. A slot in which nobody looked has no sample.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How fine samples are, and for how long they are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Span {
     /// One sample a minute, for a day.
@@ -57,7 +58,7 @@ pub trait Sample: Copy {
 }
 
 /// What a server was like in a slot: means over it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ServerSample {
     /// The beginning of the slot, in milliseconds since 1970.
     pub slot_ms: u64,
@@ -80,7 +81,7 @@ pub struct ServerSample {
 }
 
 /// What a network was like in a slot.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, JsonSchema)]
 pub struct NetworkSample {
     /// The beginning of the slot, in milliseconds since 1970.
     pub slot_ms: u64,

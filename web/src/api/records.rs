@@ -226,7 +226,7 @@ fn deleting<T: Wire>() -> Operation {
         .done("It is gone.")
 }
 
-fn tagged(version: u64) -> [(HeaderName, HeaderValue); 1] {
+pub(super) fn tagged(version: u64) -> [(HeaderName, HeaderValue); 1] {
     let tag = HeaderValue::from_str(&format!("\"{version}\""));
     [(header::ETAG, tag.unwrap_or_else(|_| HeaderValue::from_static("\"0\"")))]
 }

@@ -14,7 +14,7 @@ use panel::{
     alerts::BackupFacts,
     noun::{Id, Organization},
     operations::{Actor, Settings},
-    secret::SecretString,
+    secret::{ExposeSecret as _, SecretString},
     store::{FieldError, ListQuery},
 };
 
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Shorter pass phrases are guessed: the file may be tried for years.
-const LEAST_PASS_PHRASE: usize = 12;
+pub(crate) const LEAST_PASS_PHRASE: usize = 12;
 /// How much of a backup is in memory while it is fetched.
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -139,13 +139,7 @@ pub async fn back_up(
     let actor = seat.actor;
     app.ask(move |panel| panel.may_back_up(actor)).await?;
     let phrase = sent.raw("pass_phrase");
-    let mut faults = Vec::new();
-    if phrase.chars().count() < LEAST_PASS_PHRASE {
-        let message = format!(
-            "use {LEAST_PASS_PHRASE} characters or more: whoever has the file may guess for years"
-        );
-        faults.push(FieldError::new("pass_phrase", message));
-    }
+    let mut faults = Vec::from_iter(too_short(phrase));
     if phrase != sent.raw("again") {
         faults.push(FieldError::new("again", "this is not the same"));
     }
@@ -155,7 +149,34 @@ pub async fn back_up(
         let form = Some((StatusCode::UNPROCESSABLE_ENTITY, form));
         return shown(&app, frame, actor, form).await;
     }
-    let (shared, phrase) = (app.shared(), SecretString::from(phrase));
+    backup_of(&app, actor, SecretString::from(phrase)).await
+}
+
+/// What is wrong with a pass phrase that is too short.
+fn too_short(phrase: &str) -> Option<FieldError> {
+    let message = || {
+        format!(
+            "use {LEAST_PASS_PHRASE} characters or more: whoever has the file may guess for years"
+        )
+    };
+    let short = phrase.chars().count() < LEAST_PASS_PHRASE;
+    short.then(|| FieldError::new("pass_phrase", message()))
+}
+
+/// What a backup is called where types of files are told.
+pub(crate) const BACKUP: &str = "application/octet-stream";
+
+/// Makes a backup for the actor, and answers it as a file.
+pub(crate) async fn backup_of(
+    app: &App,
+    actor: Actor,
+    phrase: SecretString,
+) -> Result<Response, Problem> {
+    app.ask(move |panel| panel.may_back_up(actor)).await?;
+    if let Some(fault) = too_short(phrase.expose_secret()) {
+        return Err(Problem::Invalid(vec![fault]));
+    }
+    let shared = app.shared();
     let made = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let place = shared.store().path().parent().unwrap_or_else(|| std::path::Path::new("."));
         Ok(backup::make(&shared, &Folder::open(place)?, phrase)?)
@@ -165,7 +186,7 @@ pub async fn back_up(
     let day: String =
         format::iso(&format::ms(std::time::SystemTime::now())).chars().take(10).collect();
     let name = format!("clusterducks-panel-{day}.age");
-    Ok(download(&name, "application/octet-stream", Body::from_stream(chunks(file))))
+    Ok(download(&name, BACKUP, Body::from_stream(chunks(file))))
 }
 
 /// A file's bytes, some at a time.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use model::code::Host;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -21,8 +22,8 @@ const MOST_SESSION_HOURS: u32 = 30 * 24;
 const MOST_NAMES: usize = 16;
 
 /// The panel's settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// How long somebody stays signed in, in hours.
     pub session_hours: u32,

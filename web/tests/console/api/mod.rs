@@ -3,6 +3,7 @@
 mod answers;
 mod events;
 mod fuzz;
+mod panel_itself;
 mod records;
 mod refusals;
 
@@ -143,6 +144,8 @@ fn sample(rig: &Rig, path: &str) -> Value {
         "vdisks" => first::<Vdisk>(rig),
         "menus" => first::<Menu>(rig),
         "devices" => first::<Device>(rig),
+        "channels" => json!({ "name": "hook", "least": "info", "way": "hook", "url": "ftp://x" }),
+        "backup" => json!({ "pass_phrase": "short" }),
         "destroy" => json!({ "mark": "volume:debian" }),
         "join-codes" => json!({ "host": "panel.local", "hours": 999 }),
         "pairing" => {
