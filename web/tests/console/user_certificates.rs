@@ -228,7 +228,9 @@ async fn a_key_of_ones_own_gets_a_certificate_by_its_request() {
     assert_eq!(tina.get(&path).await.status, StatusCode::NOT_FOUND);
     let revoke = path.replace("/pem", "/revoke");
     assert_eq!(tina.post(&revoke, &[]).await.status, StatusCode::NOT_FOUND);
+    let mut other = rig.seat(ada).await;
     assert_eq!(browser.post(&revoke, &[]).await.to(), "/account/certificates");
+    assert!(other.get("/jobs").await.to().starts_with("/sign-in"), "it may have opened that one");
     assert!(shown.get("/account/certificates").await.has("was taken back"));
 }
 
