@@ -6,7 +6,7 @@ use qemu_tests::{DEVICE_UP, Site, secs};
 const DEVICES: u32 = 10;
 
 #[tokio::test]
-#[ignore = "eleven machines on two emulated processors: four of ten were up after eight minutes, with nothing beside them"]
+#[ignore = "eleven machines on two emulated processors take nine minutes with nothing beside them"]
 async fn ten_devices_boot_at_once() -> Result<()> {
     let mut site = Site::new("ten").await?;
     for number in 10..10 + DEVICES {
