@@ -41,6 +41,7 @@ pub use join::{JoinError, Refusal};
 pub use lookout::{AlertCount, Own};
 pub use notices::{ChannelSecret, Due, open_channel_secret};
 pub use renewals::RenewError;
+pub(crate) use restore::Whose;
 pub use search::Hit;
 pub use settings::Settings;
 use tokio::sync::watch;

@@ -152,7 +152,8 @@ impl Drop for Tunnels {
 impl Shared {
     /// Connects to a tunnel as it is known at this moment: a certificate that it was just given is among those that count.
     async fn connect(&self, tunnel: Id<Tunnel>) -> Result<Api, Error> {
-        let relay = self.relays.borrow().get(&tunnel).cloned().ok_or(Error::Certificate)?;
+        let relay =
+            self.relays.borrow().get(&tunnel).cloned().ok_or(Error::Certificate(Vec::new()))?;
         let identity = self.identity.borrow().clone();
         Api::connect(&relay, self.port, &identity).await
     }

@@ -13,8 +13,9 @@ use std::sync::atomic::Ordering;
 
 use model::wire::{Certificate, Status};
 use panel::{
-    ca::Kind,
-    fleet::State,
+    backup::Manifest,
+    ca::{Kind, Reason},
+    fleet::{State, Trouble},
     noun::{Id, Server, Subnet},
     store::Booked,
 };
@@ -74,6 +75,42 @@ async fn an_agents_certificate_is_renewed_before_it_ends_and_its_connection_stan
     room.save(box_1.id(), 3);
     room.applied(box_1.id(), 3).await;
     in_use(&room, box_1.id(), "api", Kind::Agent, 2).await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_panel_knows_the_servers_that_it_renewed_after_the_backup_and_no_others() {
+    let room = Room::new();
+    let (box_1, box_2) = (room.join(1), room.join(2));
+    let _agents = [room.start(&box_1), room.start(&box_2)];
+    let fleet = room.fleet();
+    for id in [box_1.id(), box_2.id()] {
+        connection(&fleet, id, State::Connected).await;
+    }
+    // What the second has counts no more when the backup is made.
+    let taken_back = given(&room, box_2.id(), Kind::Agent)[0].serial;
+    room.panel.revoke(ROOT, taken_back, Reason::KeyCompromise).unwrap();
+    connection(&fleet, box_2.id(), State::Lost).await;
+    let copy = room.folder.path().join("copy.db");
+    room.panel.store().back_up(&copy).unwrap();
+    let manifest = Manifest::new("0.1.0", room.panel.now_ms() / 1000, Vec::new());
+
+    room.ahead_ms.store(300 * DAY_MS, Ordering::Relaxed);
+    room.save(box_1.id(), 1);
+    room.applied(box_1.id(), 1).await;
+    in_use(&room, box_1.id(), "api", Kind::Agent, 2).await;
+    let renewed = given(&room, box_1.id(), Kind::Agent)[0].serial;
+    fleet.stop().await;
+
+    let room = room.restored(&copy);
+    let fleet = room.fleet();
+    let refused = connection(&fleet, box_1.id(), State::Lost).await;
+    assert_eq!(refused.trouble, Some(Trouble::Certificate));
+    room.panel.note_restore(&manifest).unwrap();
+    connection(&fleet, box_1.id(), State::Connected).await;
+    assert_eq!(given(&room, box_1.id(), Kind::Agent)[0].serial, renewed);
+    let stranger = fleet.connections().borrow()[&box_2.id()].clone();
+    assert_eq!((stranger.state, stranger.trouble), (State::Lost, Some(Trouble::Certificate)));
     fleet.stop().await;
 }
 

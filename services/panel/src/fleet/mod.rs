@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 pub use server::chain;
 pub(crate) use server::{Never, STEADY, backoff};
-pub(crate) use session::on_the_books;
+pub(crate) use session::off_the_books;
 pub use session::{Error, Identity};
 use tokio::{
     sync::{Semaphore, broadcast, watch},

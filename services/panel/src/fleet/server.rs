@@ -64,7 +64,7 @@ impl Failure {
         match self {
             Self::Session(Error::Unreachable(_)) => Trouble::Unreachable,
             Self::Session(Error::Tls(_)) => Trouble::Untrusted,
-            Self::Session(Error::Certificate) | Self::Recertified => Trouble::Certificate,
+            Self::Session(Error::Certificate(_)) | Self::Recertified => Trouble::Certificate,
             Self::Session(Error::Http(_) | Error::TimedOut) => Trouble::Silent,
             Self::Session(
                 Error::Refused(_) | Error::Status(_) | Error::TooLong | Error::Answer(_),
@@ -211,7 +211,15 @@ pub(super) async fn connect<L: Link>(
     let opened = shared.link.open(peer).await;
     let Opened { stream, address, tunnel } = opened.map_err(session::Error::Unreachable)?;
     let identity = shared.identity.borrow().clone();
-    let session = Session::begin(stream, peer, &identity).await?;
+    let session = match Session::begin(stream, peer, &identity).await {
+        Err(session::Error::Certificate(shown)) => {
+            let (whose, der) = (operations::Whose::Server(peer.server), shown.clone());
+            // It may come in the next time.
+            shared.at_store(move |panel| panel.recognise(whose, &der)).await?;
+            return Err(session::Error::Certificate(shown).into());
+        }
+        begun => begun?,
+    };
     shared.note(peer.server, |connection| {
         (connection.address, connection.tunnel) = (address.or(connection.address), tunnel);
     });

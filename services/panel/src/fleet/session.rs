@@ -59,9 +59,9 @@ pub enum Error {
     /// One of both sides refused the other.
     #[error("no secure connection comes about")]
     Tls(#[source] io::Error),
-    /// It has a certificate that counts no more, or none of the panel's books.
+    /// It has a certificate that counts no more, or none of the panel's books: this one, in DER.
     #[error("its certificate is not, or no more, one that the panel gave this server")]
-    Certificate,
+    Certificate(Vec<u8>),
     /// The connection broke, or speaks no HTTP.
     #[error("the connection failed")]
     Http(#[from] hyper::Error),
@@ -88,7 +88,7 @@ impl Error {
         match self {
             Self::Unreachable(_)
             | Self::Tls(_)
-            | Self::Certificate
+            | Self::Certificate(_)
             | Self::Http(_)
             | Self::TimedOut
             | Self::Refused(_)
@@ -183,8 +183,8 @@ impl Session {
         let connector = TlsConnector::from(Arc::clone(&identity.0));
         let shaken = timeout(ANSWER_TIMEOUT, connector.connect(name, stream));
         let stream = shaken.await.map_err(|_| Error::TimedOut)?.map_err(Error::Tls)?;
-        if !on_the_books(&stream, &peer.serials) {
-            return Err(Error::Certificate);
+        if let Some(shown) = off_the_books(&stream, &peer.serials) {
+            return Err(Error::Certificate(shown));
         }
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(async move {
@@ -336,13 +336,15 @@ async fn read(answer: Response<Incoming>) -> Result<Bytes, Error> {
     })
 }
 
-/// Whether the other side's certificate is one of those that the panel gave it and did not take back. The root vouches for those
-/// that it took back too.
-pub(crate) fn on_the_books<S>(stream: &TlsStream<S>, serials: &[Serial]) -> bool {
+/// The other side's certificate in DER, where it is none of those that the panel gave it and did not take back. The root vouches
+/// for those that it took back too.
+pub(crate) fn off_the_books<S>(stream: &TlsStream<S>, serials: &[Serial]) -> Option<Vec<u8>> {
     let (_, connection) = stream.get_ref();
     let leaf = connection.peer_certificates().and_then(<[_]>::first);
-    let leaf = leaf.and_then(|leaf| Certificate::parse(leaf.to_vec()).ok());
-    leaf.is_some_and(|leaf| serials.contains(&leaf.serial()))
+    let shown = leaf.map(|leaf| leaf.to_vec()).unwrap_or_default();
+    let known =
+        Certificate::parse(shown.clone()).is_ok_and(|leaf| serials.contains(&leaf.serial()));
+    (!known).then_some(shown)
 }
 
 #[cfg(test)]

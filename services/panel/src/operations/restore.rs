@@ -1,11 +1,26 @@
 //! What a panel does once with a database that came out of a backup, before it goes on with it: what belongs to the moment of the
-//! backup ends, and the audit log says so.
+//! backup ends, and the audit log says so. What it gave out since, it recognises.
+
+use std::time::UNIX_EPOCH;
 
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Actor, Error, Panel};
-use crate::backup::Manifest;
+use super::{Actor, Error, Panel, Work};
+use crate::{
+    backup::Manifest,
+    ca::{Certificate, Kind},
+    noun::{Id, Server, Tunnel},
+};
+
+const ACTOR: Actor = Actor::Panel("restore");
+
+/// Whose certificate it is, by the name that it is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose {
+    Server(Id<Server>),
+    Tunnel(Id<Tunnel>),
+}
 
 impl Panel {
     /// Makes the state of a backup that of a panel that goes on. Sessions end: whoever was signed in then may be anybody by now.
@@ -17,17 +32,65 @@ impl Panel {
     /// The store failed.
     pub fn note_restore(&self, from: &Manifest) -> Result<(), Error> {
         let made_ms = from.made_at_unix.saturating_mul(1000);
-        self.write(Actor::Panel("restore"), |work| {
+        self.write(ACTOR, |work| {
             let sessions = work.tx.end_all_sessions()?;
             work.tx.forget_destroys()?;
             work.tx.mark_all_stale()?;
             work.tx.mark_tables_stale()?;
             work.tx.note_backup(made_ms)?;
+            work.tx.note_restored(made_ms, work.now_ms)?;
             let what = json!({ "restored_from_backup_of": moment(from.made_at_unix),
                 "made_by_version": from.panel_version, "sessions_ended": sessions });
             work.note_panel(None, what)
         })
     }
+
+    /// Puts a certificate on the books that one of the panel's authorities signed for this server or tunnel, where the panel gave
+    /// it after the backup that it was restored from, and so forgot it: without this, whoever was renewed meanwhile would be
+    /// shut out. Whether it did.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) fn recognise(&self, whose: Whose, der: &[u8]) -> Result<bool, Error> {
+        let Ok(certificate) = Certificate::parse(der.to_vec()) else { return Ok(false) };
+        let kind = match whose {
+            Whose::Server(_) => Kind::Agent,
+            Whose::Tunnel(_) => Kind::Tunnel,
+        };
+        // When boxes believe that it began says nothing; it ends a lifetime after it was made.
+        let end = certificate.validity().not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let made = end.saturating_sub(kind.lifetime()).as_millis();
+        let made_ms = u64::try_from(made).unwrap_or(u64::MAX);
+        if !self.read(ACTOR, |work| forgotten(work, &certificate, made_ms))? {
+            return Ok(false);
+        }
+        self.write(ACTOR, |work| {
+            if !forgotten(work, &certificate, made_ms)? {
+                return Ok(false);
+            }
+            let serial = certificate.serial().to_string();
+            let what =
+                json!({ "certificate": serial, "kind": kind.word(), "changed": "recognised" });
+            match whose {
+                Whose::Server(server) => {
+                    work.tx.keep_certificate(kind, Some(server), &certificate, made_ms)?;
+                    work.note_of(server, what)?;
+                }
+                Whose::Tunnel(tunnel) => {
+                    work.tx.keep_tunnel_certificate(tunnel, &certificate, made_ms)?;
+                    work.note_of(tunnel, what)?;
+                }
+            }
+            Ok(true)
+        })
+    }
+}
+
+/// Whether it was made in the time that the panel knows nothing of, and is not on its books.
+fn forgotten(work: Work<'_>, certificate: &Certificate, made_ms: u64) -> Result<bool, Error> {
+    let past = work.tx.lost_past()?;
+    let lost = past.is_some_and(|(from, until)| (from..=until).contains(&made_ms));
+    Ok(lost && work.tx.booked(certificate.serial())?.is_none())
 }
 
 /// As people read it, in the log.

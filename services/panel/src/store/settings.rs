@@ -1,4 +1,4 @@
-//! The panel's own settings, and when it was backed up.
+//! The panel's own settings, and when it was backed up and restored.
 
 use super::{Error, Tx};
 use crate::operations::Settings;
@@ -26,5 +26,21 @@ impl Tx<'_> {
         let sql = "UPDATE settings SET backup_ms = ?";
         self.connection.prepare_cached(sql)?.execute([now_ms])?;
         Ok(())
+    }
+
+    /// Notes that the panel goes on from a backup that was made then.
+    pub(crate) fn note_restored(self, made_ms: u64, now_ms: u64) -> Result<(), Error> {
+        let sql = "UPDATE settings SET restored_from_ms = ?, restored_ms = ?";
+        self.connection.prepare_cached(sql)?.execute([made_ms, now_ms])?;
+        Ok(())
+    }
+
+    /// From when to when the panel's past was lost, if it was restored.
+    pub(crate) fn lost_past(self) -> Result<Option<(u64, u64)>, Error> {
+        let sql = "SELECT restored_from_ms, restored_ms FROM settings";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let (from, until): (Option<u64>, Option<u64>) =
+            statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(from.zip(until))
     }
 }

@@ -27,7 +27,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     ca::tunnel_host,
-    fleet::{Identity, on_the_books},
+    fleet::{Identity, off_the_books},
     noun::HostName,
     store::Relay,
 };
@@ -64,9 +64,9 @@ pub enum Error {
     /// One of both sides refused the other.
     #[error("no secure connection comes about")]
     Tls(#[source] io::Error),
-    /// It has a certificate that counts no more, or none of the panel's books.
+    /// It has a certificate that counts no more, or none of the panel's books: this one, in DER.
     #[error("its certificate is not, or no more, one that the panel gave this tunnel")]
-    Certificate,
+    Certificate(Vec<u8>),
     /// The connection broke, or speaks no HTTP.
     #[error("the connection failed")]
     Http(#[from] hyper::Error),
@@ -96,7 +96,7 @@ impl Error {
         match self {
             Self::Unreachable { .. }
             | Self::Tls(_)
-            | Self::Certificate
+            | Self::Certificate(_)
             | Self::Http(_)
             | Self::TimedOut
             | Self::Refused(_)
@@ -152,8 +152,8 @@ impl Api {
         let host = tunnel_host(&relay.name.server_name());
         let stream = dial(&relay.host, port).await?;
         let stream = shake(TlsConnector::from(identity.config()), host.clone(), stream).await?;
-        if !on_the_books(&stream, &relay.serials) {
-            return Err(Error::Certificate);
+        if let Some(shown) = off_the_books(&stream, &relay.serials) {
+            return Err(Error::Certificate(shown));
         }
         Self::over(stream, host).await
     }

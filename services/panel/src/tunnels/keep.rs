@@ -16,6 +16,7 @@ use crate::{
     ca::Kind,
     fleet::{Never, STEADY, State, Trouble, backoff, chain},
     noun::{Id, Tunnel},
+    operations::Whose,
     store::Relay,
 };
 
@@ -46,7 +47,7 @@ impl Failure {
         match self {
             Self::Connection(Error::Unreachable { .. }) => Trouble::Unreachable,
             Self::Connection(Error::Tls(_)) => Trouble::Untrusted,
-            Self::Connection(Error::Certificate) | Self::Moved => Trouble::Certificate,
+            Self::Connection(Error::Certificate(_)) | Self::Moved => Trouble::Certificate,
             Self::Connection(Error::Http(_) | Error::TimedOut) => Trouble::Silent,
             Self::Connection(
                 Error::Refused(_)
@@ -122,7 +123,15 @@ async fn run(
     news: watch::Receiver<Relay>,
 ) -> Result<Never, Failure> {
     let tunnel = relay.tunnel;
-    let mut api = shared.connect(tunnel).await?;
+    let mut api = match shared.connect(tunnel).await {
+        Err(connection::Error::Certificate(shown)) => {
+            let der = shown.clone();
+            // It may come in the next time.
+            shared.at_store(move |panel| panel.recognise(Whose::Tunnel(tunnel), &der)).await?;
+            return Err(connection::Error::Certificate(shown).into());
+        }
+        connected => connected?,
+    };
     let first = api.status(None).await?.ok_or(connection::Error::TimedOut)?;
     // Whoever let us in by our certificate has ours: it took us as its own, though its answer may have been lost.
     shared.at_store(move |panel| panel.confirm_pairing(tunnel)).await?;

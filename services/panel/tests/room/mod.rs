@@ -7,6 +7,7 @@ mod agent;
 
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -51,6 +52,15 @@ pub(crate) fn authorities() -> Ca {
     Ca::new(root.certificate().clone(), issuing, Authority::boot(now).unwrap()).unwrap()
 }
 
+fn open(database: &Path, ahead_ms: &Arc<AtomicU64>) -> Panel {
+    let ahead = Arc::clone(ahead_ms);
+    let clock = move || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(now.as_millis()).unwrap_or_default() + ahead.load(Ordering::Relaxed)
+    };
+    Panel::new(Store::open(database).unwrap(), Arc::new(clock))
+}
+
 /// The panel's identity under this authority.
 pub(crate) fn identity(ca: &Ca, subject: &Subject) -> Identity {
     let key = Key::generate(Algorithm::EcdsaP256).unwrap();
@@ -61,14 +71,8 @@ pub(crate) fn identity(ca: &Ca, subject: &Subject) -> Identity {
 impl Room {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("panel.db")).unwrap();
         let ahead_ms = Arc::new(AtomicU64::new(0));
-        let ahead = Arc::clone(&ahead_ms);
-        let clock = move || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(now.as_millis()).unwrap_or_default() + ahead.load(Ordering::Relaxed)
-        };
-        let panel = Panel::new(store, Arc::new(clock));
+        let panel = open(&folder.path().join("panel.db"), &ahead_ms);
         let organization: Organization =
             serde_json::from_value(json!({ "name": "School" })).unwrap();
         let organization = panel.create(ROOT, Place::Panel, organization).unwrap().id;
@@ -77,6 +81,12 @@ impl Room {
         let network = panel.create(ROOT, place, network).unwrap().id;
         let panel = Arc::new(panel);
         Self { panel, ca: Arc::new(authorities()), network, folder, port: free_port(), ahead_ms }
+    }
+
+    /// The room, with a panel that goes on from this copy of its database.
+    pub(crate) fn restored(self, database: &Path) -> Self {
+        let panel = Arc::new(open(database, &self.ahead_ms));
+        Self { panel, ..self }
     }
 
     pub(crate) fn fleet(&self) -> Fleet {
