@@ -18,9 +18,16 @@ use crate::{
     site::{Fleet, NETWORKS},
 };
 
-/// No page: one is a file, one never ends, and the others lead elsewhere whoever is signed in.
-const LEFT_OUT: [&str; 5] =
-    ["/static/{file}", "/events", "/first-start", "/sign-in", "/sign-in/code"];
+/// No page: two are files, one never ends, and the others lead elsewhere whoever is signed in.
+const LEFT_OUT: [&str; 7] = [
+    "/static/{file}",
+    "/account/certificates/{serial}/pem",
+    "/events",
+    "/first-start",
+    "/first-start/restore",
+    "/sign-in",
+    "/sign-in/code",
+];
 
 /// How lists of devices are narrowed down, on pages and by programs.
 const DEVICES: [&str; 8] = [
